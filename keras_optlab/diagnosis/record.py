@@ -1,0 +1,162 @@
+"""What was measured in a run, as plain numbers."""
+import math
+
+import numpy as np
+
+VERSION = 1
+STATISTICS = ("grad_norm", "weight_norm", "update_norm", "zero_share", "nonfinite_share")
+LONGEST = 2000  # samples; beyond, every other one of the older half is dropped
+
+
+class Record:
+    """Sampled training steps of one model: norms of gradients, weights and updates, and shares of zero and non-finite entries, for each weight.
+
+    `record.grad_norm` and its siblings are (samples, weights) arrays, in which NaN means "has no gradient" or "was not there" and infinity "not finite".
+
+    Attributes:
+        layers: names of the layers, in order.
+        variables: paths of the weights.
+        layer_of: index into `layers` for each weight.
+        steps: optimizer step of each sample, 0 for the first.
+        learning_rate: rate of each sample.
+        loss: loss that the logs showed at each sample: the mean since the epoch began. NaN where there was none, infinity where it was not finite.
+        skipped: whether the optimizer refused the step, as loss scaling does with a gradient that overflowed.
+        logs: {name: [value per epoch]}.
+        facts: "weights", what is known of each weight ("path", "layer", "kind", "shape", "activation"), and other static facts.
+    """
+
+    def __init__(self):
+        self.layers, self.variables, self.layer_of = [], [], []
+        self.steps, self.learning_rate, self.loss, self.skipped, self.rows = [], [], [], [], []
+        self.logs, self.facts = {}, {"weights": []}
+        self._columns = {}  # path: column
+
+    def __len__(self):
+        return len(self.steps)
+
+    def add(self, step, values, weights, learning_rate=math.nan, loss=math.nan, skipped=False):
+        """Appends one sample.
+
+        Args:
+            step: optimizer step.
+            values: (weights, 5) array in the order of `STATISTICS`.
+            weights: facts of each row, with "path", "layer", "kind", "shape" and "activation". Weights not seen before become new columns.
+            learning_rate: rate of this step.
+            loss: loss as shown in the logs.
+            skipped: whether the optimizer refused the step.
+        """
+        columns = [self._column(w) for w in weights]
+        row = np.full((len(self.variables), len(STATISTICS)), np.nan)
+        row[columns] = values
+        self.steps.append(int(step))
+        self.learning_rate.append(float(learning_rate))
+        self.loss.append(float(loss))
+        self.skipped.append(bool(skipped))
+        self.rows.append(row)
+        if len(self) > LONGEST:
+            half = len(self) // 2
+            for name in ("steps", "learning_rate", "loss", "skipped", "rows"):
+                values = getattr(self, name)
+                setattr(self, name, values[:half:2] + values[half:])
+
+    def _column(self, weight):
+        if weight["path"] not in self._columns:
+            self._columns[weight["path"]] = len(self.variables)
+            if weight["layer"] not in self.layers:
+                self.layers.append(weight["layer"])
+            self.variables.append(weight["path"])
+            self.layer_of.append(self.layers.index(weight["layer"]))
+            self.facts["weights"].append(dict(weight))
+        return self._columns[weight["path"]]
+
+    def tail(self, samples: int) -> "Record":
+        """The first sample and the last ones."""
+        if len(self) <= samples:
+            return self
+        short = Record()
+        short.layers, short.variables, short.layer_of, short.logs, short.facts = self.layers, self.variables, self.layer_of, self.logs, self.facts
+        for name in ("steps", "learning_rate", "loss", "skipped", "rows"):
+            values = getattr(self, name)
+            setattr(short, name, values[:1] + values[-(samples - 1) :])
+        return short
+
+    def array(self, name: str) -> np.ndarray:
+        """(samples, weights)."""
+        table = np.full((len(self), len(self.variables)), np.nan)
+        for i, row in enumerate(self.rows):  # earlier rows lack the weights that came later
+            table[i, : len(row)] = row[:, STATISTICS.index(name)]
+        return table
+
+    grad_norm = property(lambda self: self.array("grad_norm"))
+    weight_norm = property(lambda self: self.array("weight_norm"))
+    update_norm = property(lambda self: self.array("update_norm"))
+    zero_share = property(lambda self: self.array("zero_share"))
+    nonfinite_share = property(lambda self: self.array("nonfinite_share"))
+
+    def sizes(self) -> np.ndarray:
+        """Number of entries of each weight."""
+        return np.array([math.prod(w["shape"]) for w in self.facts["weights"]], "float64")
+
+    def per_layer(self, name: str) -> np.ndarray:
+        """(samples, layers): norms as the root of the sum of squares, shares averaged by size. NaN where a layer has no value."""
+        values, sizes = self.array(name), self.sizes()
+        table = np.full((len(self), len(self.layers)), np.nan)
+        for j in range(len(self.layers)):
+            mine = [i for i, layer in enumerate(self.layer_of) if layer == j]
+            x, there = values[:, mine], ~np.isnan(values[:, mine])
+            weight = np.where(there, sizes[mine], 0.0)
+            kept = np.where(there, x, 0.0)
+            result = np.sqrt((kept**2).sum(1)) if name.endswith("norm") else (kept * weight).sum(1) / np.maximum(weight.sum(1), 1)
+            table[:, j] = np.where(there.any(1), result, np.nan)
+        return table
+
+    def total(self, name: str = "grad_norm") -> np.ndarray:
+        """(samples,): the norm over all weights. NaN where there is no value at all."""
+        values = self.array(name)
+        return np.where(np.isnan(values).all(1), np.nan, np.sqrt(np.nansum(values**2, axis=1)))
+
+    def to_dict(self) -> dict:
+        """JSON-able: None stands for NaN, "inf" for infinity."""
+        return {
+            "version": VERSION,
+            "layers": list(self.layers),
+            "variables": list(self.variables),
+            "layer_of": list(self.layer_of),
+            "steps": list(self.steps),
+            "learning_rate": _plain(self.learning_rate),
+            "loss": _plain(self.loss),
+            "skipped": list(self.skipped),
+            **{name: _plain(self.array(name)) for name in STATISTICS},
+            "logs": {name: _plain(values) for name, values in self.logs.items()},
+            "facts": self.facts,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict) -> "Record":
+        """The record that `to_dict` gave.
+
+        Raises:
+            ValueError: if it is of another version.
+        """
+        if saved.get("version") != VERSION:
+            raise ValueError(f"`saved` must be a record of version {VERSION}. Received: version={saved.get('version')}. Make the record again with this version of keras_optlab.")
+        record = cls()
+        for name in ("layers", "variables", "layer_of", "steps", "skipped", "facts"):
+            setattr(record, name, saved[name])
+        record._columns = {path: i for i, path in enumerate(record.variables)}
+        record.learning_rate, record.loss = _numbers(saved["learning_rate"]).tolist(), _numbers(saved["loss"]).tolist()
+        shape = (len(record.steps), len(record.variables))
+        record.rows = list(np.stack([_numbers(saved[name]).reshape(shape) for name in STATISTICS], axis=-1))
+        record.logs = {name: _numbers(values).tolist() for name, values in saved["logs"].items()}
+        return record
+
+
+def _plain(x):
+    if isinstance(x, (list, tuple, np.ndarray)):
+        return [_plain(i) for i in x]
+    x = float(x)
+    return None if math.isnan(x) else "inf" if x == math.inf else "-inf" if x == -math.inf else x
+
+
+def _numbers(x) -> np.ndarray:
+    return np.array([_numbers(i) if isinstance(i, list) else math.nan if i is None else float(i) for i in x], "float64")

@@ -1,0 +1,109 @@
+"""What makes a trained classifier usable on its own: raw pixels in, class names inside."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_optlab")
+class ClassNames(keras.layers.Layer):
+    """Passes probabilities on unchanged and carries the names of the classes into the saved file.
+
+    Args:
+        class_names: One name per class, in the order of the probabilities.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax"), ClassNames(["cat", "dog"])])
+        >>> class_names(model)
+        ['cat', 'dog']
+    """
+
+    def __init__(self, class_names: Sequence[str], **kwargs):
+        super().__init__(**kwargs)
+        self.class_names = tuple(str(name) for name in class_names)
+
+    def call(self, inputs):
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "class_names": list(self.class_names)}
+
+
+@keras.saving.register_keras_serializable("keras_optlab")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of integer labels and probabilities, with label smoothing.
+
+    Args:
+        label_smoothing: Share of the target spread evenly over all classes, from 0 up to 1. Defaults to 0.1.
+
+    Example:
+        >>> model.compile("adam", SmoothedCrossentropy(0.1), ["accuracy"])
+
+    Reference: [Szegedy et al., 2015](https://arxiv.org/abs/1512.00567)
+    """
+
+    def __init__(self, label_smoothing: float = 0.1, name: str = "smoothed_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"SmoothedCrossentropy(label_smoothing=...) must be at least 0 and below 1. Received: {label_smoothing!r}")
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        labels = ops.reshape(y_true, ops.shape(y_pred)[:-1])
+        classes = y_pred.shape[-1]
+        return keras.losses.categorical_crossentropy(ops.one_hot(labels, classes, dtype=y_pred.dtype), y_pred, label_smoothing=self.label_smoothing)
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def raw_pixel_model(model: keras.Model, data) -> keras.Model:
+    """A model that takes images of any size and answers as `model` does on the images of `data`.
+
+    It resizes as `load` does, to whole pixel values, and holds the class names. It shares the weights of `model` and is compiled like it, with a fresh
+    optimizer. A file saved from it needs `import keras_optlab` before `keras.models.load_model`.
+
+    Args:
+        model: A classifier of pixels 0..255 in the shape `data.image_shape`, with one probability per class; scaling is its own affair.
+        data: What it was trained on: an `ImageData`, or anything with `image_shape` and `class_names`.
+
+    Returns:
+        A model of batches (n, height, width, channels) with pixels 0..255 of any dtype.
+
+    Raises:
+        ValueError: `model` does not fit `data`.
+
+    Example:
+        >>> model = raw_pixel_model(model, data)
+        >>> model.save("digits.keras")
+    """
+    found, wanted = (model.input_shape[1:], model.output_shape[1:]), (tuple(data.image_shape), (len(data.class_names),))
+    if found != wanted:
+        raise ValueError(f"`model` must take images {wanted[0]} and give probabilities {wanted[1]}. Received: {found[0]} and {found[1]}")
+    height, width, channels = data.image_shape
+    pixels = keras.Input((None, None, channels), name="pixels")
+    resized = ops.round(keras.layers.Resizing(height, width, interpolation="bilinear", antialias=True)(pixels))
+    raw = keras.Model(pixels, ClassNames(data.class_names, name="class_names")(model(resized)), name=f"raw_{model.name}")
+    if model.compiled:
+        raw.compile_from_config(model.get_compile_config())
+    return raw
+
+
+def class_names(model: keras.Model) -> list[str]:
+    """Names of the classes of a model made by `raw_pixel_model`, in the order of its probabilities.
+
+    Raises:
+        ValueError: the model holds none.
+
+    Example:
+        >>> class_names(keras.models.load_model("digits.keras"))
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']
+    """
+    for layer in model.layers:
+        if isinstance(layer, ClassNames):
+            return list(layer.class_names)
+    raise ValueError("`model` holds no class names. Make it with keras_optlab.layers.raw_pixel_model, or end it with a ClassNames layer")

@@ -1,0 +1,1 @@
+"""Formulas around a formula."""

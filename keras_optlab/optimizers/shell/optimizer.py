@@ -1,0 +1,238 @@
+"""The Keras side of the shell: arguments, config, building, saving."""
+import inspect
+import re
+from typing import dataclass_transform
+
+import keras
+from keras import ops
+
+from keras_optlab.optimizers.shell import keras_seams as seams
+from keras_optlab.optimizers.shell import pipeline, run, state
+from keras_optlab.optimizers.shell.formula import Formula, overrides
+from keras_optlab.optimizers.shell.hyper import RATE, SETTINGS, Hyper, Schedule, documented, hyper, signature
+
+
+@dataclass_transform(field_specifiers=(hyper,), kw_only_default=True)
+class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
+    """A Keras optimizer made from a pure formula: a subclass declares its hyperparameters and slots and writes `update`.
+
+    The hooks (see `Formula`) take and return tensors; the shell alone reads and assigns variables.
+
+    Example:
+        >>> class Signum(FormulaOptimizer, package="my_project"):
+        ...     momentum: float = hyper(default=0.9, within=(0, 1), doc="Decay of the momentum.")
+        ...     slots = ("m",)
+        ...     def update(self, g, p, s, k):
+        ...         m = k.momentum * s["m"] + (1 - k.momentum) * g
+        ...         return k.lr * ops.sign(m), {"m": m}
+    """
+
+    hypers: dict[str, Hyper] = {"learning_rate": RATE}
+    def __init_subclass__(cls, package="keras_optlab", **kwargs):
+        super().__init_subclass__(**kwargs)
+        own = {n: h for n, h in vars(cls).items() if isinstance(h, Hyper)}
+        for name in own:  # as a class attribute `learning_rate` would shadow Keras' property
+            delattr(cls, name)
+        cls.hypers = cls.hypers | own
+        cls.__signature__ = cls._signature()
+        cls.__doc__ = documented(cls.__doc__, cls.hypers)
+        keras.saving.register_keras_serializable(package)(cls)
+
+    @classmethod
+    def _signature(cls) -> inspect.Signature:
+        return signature({**cls.hypers, **SETTINGS, **cls.hypers}, "learning_rate")
+
+    def __init__(self, *args, **kwargs):
+        values = self._values(args, kwargs)
+        rate = values.pop("learning_rate")
+        super().__init__(rate if callable(rate) else float(rate), name=values.pop("name"), **{n: values.pop(n) for n in SETTINGS})
+        for name, value in values.items():
+            setattr(self, name, self._formula(name, value) if isinstance(self.hypers[name].default, type) else value)
+        self.attached, self.excluded = False, ((), ())
+
+    @classmethod
+    def _values(cls, args, kwargs) -> dict:
+        """Every argument by name, checked."""
+        try:
+            given = cls.__signature__.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"`{cls.__name__}(...)`: {error}. It takes {list(cls.__signature__.parameters)}.") from None
+        given.apply_defaults()
+        values = dict(given.arguments)
+        for name in values.keys() & {**SETTINGS, **cls.hypers}.keys():
+            value, setting = values[name], SETTINGS.get(name)
+            optional = value is None and setting is not None and setting.default is None
+            function = name == "learning_rate" and callable(value) and not isinstance(value, type)
+            if not optional and not function:
+                values[name] = {**SETTINGS, **cls.hypers}[name].check(cls.__name__, name, value)
+        return values
+
+    def _formula(self, name, value):
+        """A formula that works for this optimizer: a new one, without settings of its own, because ours rule."""
+        value = value() if isinstance(value, type) else value
+        if not isinstance(value, FormulaOptimizer) or value.built:
+            raise ValueError(f"`{type(self).__name__}({name}=...)` must be a new keras_optlab optimizer. Received: {name}={value!r}")
+        if not isinstance(value, Modifier):
+            plain, here = type(value)().get_config(), value.get_config()
+            if changed := [n for n in ("learning_rate", *SETTINGS) if plain[n] != here[n]]:
+                raise ValueError(
+                    f"`{type(self).__name__}({name}=...)` uses the outer optimizer's rate and settings: give {changed} to `{type(self).__name__}`. "
+                    f"Received: {name}={type(value).__name__}({', '.join(f'{n}={here[n]}' for n in changed)})"
+                )
+        return value
+
+    def get_config(self) -> dict:
+        mine = {n: getattr(self, n) for n in self.hypers if n != "learning_rate"}
+        config = super().get_config() | {n: keras.saving.serialize_keras_object(x) if hasattr(x, "get_config") else x for n, x in mine.items()}
+        if any(self.excluded):
+            config["exclude_from_weight_decay"] = {"paths": list(self.excluded[0]), "names": list(self.excluded[1])}
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        excluded = config.pop("exclude_from_weight_decay", None)
+        values = {n: keras.saving.deserialize_keras_object(x, custom_objects) if isinstance(x, dict) and "class_name" in x else x for n, x in config.items()}
+        optimizer = cls(**values)
+        if excluded:
+            optimizer.excluded = (tuple(excluded["paths"]), tuple(excluded["names"]))
+        return optimizer
+
+    @property
+    def learning_rate(self):
+        rate = seams.rate(self)
+        return rate(self.iterations) if isinstance(rate, Schedule) else rate() if callable(rate) else rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        keras.optimizers.Optimizer.learning_rate.fset(self, value)
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
+        """Excludes weights from weight decay, before the optimizer is built; kept in the config.
+
+        Args:
+            var_list: variables, remembered by their paths.
+            var_names: regular expressions, searched for in the paths.
+        """
+        if self.built:
+            raise ValueError(f"`{type(self).__name__}.exclude_from_weight_decay` must be called before the optimizer is built. Make a new optimizer and compile again.")
+        self.excluded = (tuple(state.path(v) for v in var_list or ()), tuple(var_names or ()))
+
+    def decays(self, v) -> bool:
+        """Whether weight decay applies to a weight."""
+        here, (paths, names) = state.path(v), self.excluded
+        same = lambda a, b: a == b or a.endswith("/" + b) or b.endswith("/" + a)  # a loaded Sequential's paths lack the model's name
+        return not any(same(here, x) for x in paths) and not any(re.search(x, here) for x in names)
+
+    def build(self, variables) -> None:
+        if self.built:
+            return
+        with run.outside_graph():
+            # Keras would make these variables in the weight's dtype
+            ema, every, self.use_ema, self.gradient_accumulation_steps = self.use_ema, self.gradient_accumulation_steps, False, None
+            super().build(variables)
+            self.use_ema, self.gradient_accumulation_steps = ema, every
+            self.state = state.State(self, variables)
+
+    @run.not_converted
+    def apply(self, grads, trainable_variables=None) -> None:
+        """Updates the weights.
+
+        Args:
+            grads: one gradient per variable, `None` where there is none.
+            trainable_variables: the variables; by default all that the optimizer was built with. The first call builds it.
+        """
+        grads, owner = list(grads), type(self).__name__
+        if not grads:
+            return
+        if trainable_variables is None and not self.built:
+            raise ValueError(f"`{owner}.apply(grads)` needs variables: pass them, or call `optimizer.build(variables)` first.")
+        variables = seams.all_variables(self) if trainable_variables is None else list(trainable_variables)
+        if len(grads) != len(variables):
+            raise ValueError(f"`{owner}.apply` needs one gradient per variable. Received: {len(grads)} gradients, {len(variables)} variables")
+        self.build(variables)
+        indices = [seams.index(self, v) for v in variables]
+        if unknown := [state.path(v) for v, i in zip(variables, indices) if i is None]:
+            raise ValueError(
+                f"`{owner}` was not built with these variables: {unknown}. After adding or unfreezing layers call `model.compile` again with a new optimizer "
+                "(or build the optimizer with all weights before freezing)."
+            )
+        if self.needs_attach and not self.attached:
+            raise ValueError(
+                f"`{owner}` takes its gradient elsewhere than at the weights, so plain `fit` cannot train it. Add one line after `model.compile`: "
+                "`keras_optlab.training.attach(model)`, or `model.fit(..., callbacks=[keras_optlab.training.Attach()])`."
+            )
+        pipeline.apply(self, {i: g for i, g in zip(indices, grads)})
+
+    @property
+    def needs_attach(self) -> bool:
+        """Whether training needs `keras_optlab.training.attach`: a formula in here overrides `gradient`."""
+        return overrides(self, "gradient") or any(f.needs_attach for f in self._inside())
+
+    def _inside(self) -> list:
+        return [x for n in self.hypers if isinstance(x := getattr(self, n, None), FormulaOptimizer)]
+
+    def take_gradient(self, grad):
+        """For an attached train step: the gradients this optimizer wants, one per weight, from `grad(P) -> G` over all weights as float32 tensors."""
+        return pipeline.take_gradient(self, grad)
+
+    def finalize_variable_values(self, var_list) -> None:
+        """At the end of `fit`: with `use_ema` the weights become their averages."""
+        if self.use_ema and int(ops.convert_to_numpy(seams.micro_steps(self))) >= (self.gradient_accumulation_steps or 1):
+            for i, average in self.state.average.items():
+                v = seams.all_variables(self)[i]
+                v.assign(ops.cast(average, v.dtype))
+
+    def save_own_variables(self, store) -> None:
+        if self.built:
+            state.save(self, store)
+
+    def load_own_variables(self, store) -> None:
+        state.load(self, store)
+
+
+class Modifier(FormulaOptimizer):
+    """A formula around a formula: `update` calls `k.inner(g, p, s) -> d, s`. Every Keras setting is the inner optimizer's."""
+
+    inner: FormulaOptimizer = hyper(default=None, doc="The optimizer that is modified; rate, decay, clipping and all other settings are given there.")
+
+    @classmethod
+    def _signature(cls) -> inspect.Signature:
+        full = signature({n: h for n, h in cls.hypers.items() if n != "learning_rate"}, "inner")
+        return full.replace(parameters=[p for n, p in full.parameters.items() if n not in SETTINGS])
+
+    def __init__(self, *args, **kwargs):
+        owner = type(self).__name__
+        if outer := [n for n in kwargs if n in SETTINGS or n == "learning_rate"]:
+            raise ValueError(
+                f"`{owner}` takes {outer} from the optimizer it modifies. Received: {', '.join(f'{n}={kwargs[n]!r}' for n in outer)}. "
+                f"Write `{owner}(AdamW({', '.join(f'{n}={kwargs[n]!r}' for n in outer)}))`."
+            )
+        inner = kwargs.get("inner", args[0] if args else None)
+        if not isinstance(inner, FormulaOptimizer) or inner.built:
+            raise ValueError(f"`{owner}(inner=...)` must be a new keras_optlab optimizer, as in `{owner}(AdamW(1e-3))`. Received: inner={inner!r}")
+        super().__init__(*args, **kwargs)
+        self.excluded = inner.excluded
+
+    @classmethod
+    def _values(cls, args, kwargs) -> dict:
+        values = super()._values(args, kwargs)
+        inner = values["inner"]
+        rate = seams.rate(inner)
+        return values | {n: getattr(inner, n) for n in SETTINGS} | {"learning_rate": rate if callable(rate) else float(ops.convert_to_numpy(rate))}
+
+    def get_config(self) -> dict:
+        """The settings stand in the innermost optimizer's config, with the learning rate of now."""
+        config = super().get_config()
+        innermost = config["inner"]["config"]
+        while "inner" in innermost:
+            innermost = innermost["inner"]["config"]
+        innermost |= {n: config.pop(n) for n in [*SETTINGS, "learning_rate"]}
+        config.pop("exclude_from_weight_decay", None)
+        return config
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
+        raise ValueError(f"`{type(self).__name__}.exclude_from_weight_decay`: call it on the inner optimizer, before it is wrapped.")
+
+    def update(self, g, p, s, k):
+        return k.inner(g, p, s)

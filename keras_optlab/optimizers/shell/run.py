@@ -1,0 +1,72 @@
+"""How the one pipeline runs on each backend: the only functions of the shell that know one."""
+import contextlib
+
+import keras
+from keras import ops
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "jax":
+    import jax
+elif BACKEND == "torch":
+    import torch
+
+# AutoGraph would otherwise rewrite the whole shell when a user's own @tf.function calls `apply`.
+not_converted = tf.autograph.experimental.do_not_convert if BACKEND == "tensorflow" else lambda fn: fn
+
+
+def outside_graph():
+    """Where variables are created, also in the middle of a tf.function."""
+    return tf.init_scope() if BACKEND == "tensorflow" else contextlib.nullcontext()
+
+
+def without_gradients():
+    return torch.no_grad() if BACKEND == "torch" else contextlib.nullcontext()
+
+
+def dense(g):
+    """IndexedSlices (Embedding) as a tensor, duplicate rows summed."""
+    return tf.convert_to_tensor(g) if BACKEND == "tensorflow" else ops.convert_to_tensor(g)
+
+
+def on_each_replica(body, grads, anchor) -> None:
+    """Calls body(*reduced gradients) once per device, where a mirrored variable reads and assigns its local copy: `cond` is allowed in there."""
+    if BACKEND != "tensorflow" or not tf.distribute.has_strategy():
+        body(*grads)
+        return
+    replica = tf.distribute.get_replica_context()
+    if replica is None:
+        raise ValueError("`apply` must be called in a replica context: wrap the training step in `strategy.run(...)`. Received: a call in the cross-replica context.")
+    grads = replica.all_reduce(tf.distribute.ReduceOp.SUM, grads)
+    replica.merge_call(lambda strategy, *g: strategy.extended.update(anchor.value, lambda _, *g: body(*g), args=g, group=False), args=tuple(grads))
+
+
+def compiles() -> bool:
+    """Whether parts of an update are worth an XLA cluster of their own: only on TensorFlow's plain graph path."""
+    return BACKEND == "tensorflow" and not (tf.executing_eagerly() or tf.config.functions_run_eagerly() or tf.distribute.has_strategy())
+
+
+def compiled(fn) -> None:
+    """Runs fn as one XLA cluster; the variables it assigns are updated in place."""
+    tf.function(lambda: [fn(), None][1], jit_compile=True, autograph=False)()
+
+
+def branch(pred, true, false, variables) -> None:
+    """`cond` for functions that assign variables and return nothing. On JAX every variable that a side reads or assigns must be listed."""
+    if BACKEND == "jax":
+
+        def pure(fn):
+            def go(values):
+                with keras.StatelessScope(list(zip(variables, values))) as scope:
+                    fn()
+                return [scope.get_current_value(v) for v in variables]
+
+            return go
+
+        for v, value in zip(variables, jax.lax.cond(pred, pure(true), pure(false), [v.value for v in variables])):
+            v.assign(value)
+    elif BACKEND == "tensorflow" and not tf.executing_eagerly():
+        tf.cond(pred, lambda: [true(), tf.constant(0)][1], lambda: [false(), tf.constant(0)][1])
+    else:
+        true() if bool(pred) else false()

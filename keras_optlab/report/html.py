@@ -1,0 +1,85 @@
+"""The whole page, and its file."""
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+from keras_optlab.report import grids, predictions, result, training, trials
+from keras_optlab.report.assets import SCRIPT, STYLE
+from keras_optlab.report.text import escape
+
+_SECTIONS = (
+    result.winner,
+    result.use,
+    trials.search,
+    training.curves,
+    training.gradients,
+    training.findings,
+    predictions.predictions,
+    predictions.data,
+    result.provenance,
+)
+
+
+def page(report: dict) -> str:
+    """The report as one HTML page that loads nothing from anywhere.
+
+    Args:
+        report: plain records, each optional: "title", "kind" ("search" or "train"), "created", "result", "objective", "direction", "winner", "trials", "history", "gradients", "confusion", "class_names", "mistakes",
+            "findings", "data", "versions", "seeds", "load". What is missing is left out of the page; None, NaN and infinities may stand anywhere, and long lists are shown in part.
+
+    Returns:
+        The page's text, at most 2 MB in UTF-8.
+
+    Example:
+        >>> from keras_optlab import report
+        >>> "98.3" in report.page({"title": "digits", "result": {"test_accuracy": 0.983}})
+        True
+    """
+    body = "".join(part(report) for part in _SECTIONS)
+    title = escape(report.get("title") or "Report", 120)
+    # Only this style sheet and this script run, by their hashes: even a hole in the escaping could load or execute nothing.
+    policy = f"default-src 'none'; img-src data:; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f'<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,"><title>{title}</title><style>{STYLE}</style></head>'
+        f"<body>{grids.patterns()}<main>{result.headline(report)}{body}</main><script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def save(report: dict, path: str | os.PathLike, overwrite: bool = False) -> Path:
+    """Writes the report's page to a file, whole or not at all.
+
+    Args:
+        report: as for `page`.
+        path: the file; missing folders are made.
+        overwrite: whether an existing file is replaced. Default False.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the file exists and `overwrite` is False.
+
+    Example:
+        >>> from keras_optlab import report
+        >>> report.save({"title": "digits"}, "digits.html", overwrite=True)
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ValueError(f"`path` must not exist yet. Received: {str(path)!r}. Choose another name, or replace the file with `overwrite=True`.")
+    text = page(report).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(text)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def _hash(source: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"

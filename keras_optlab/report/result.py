@@ -1,0 +1,86 @@
+"""What came out: the headline, the winning configuration, and how to use the model."""
+
+from collections import Counter
+
+from keras_optlab.report import plots
+from keras_optlab.report.parts import code, facts, section
+from keras_optlab.report.text import date, duration, escape, finite, interval, number, percent, plural, score, setting
+from keras_optlab.report.trials import best_trial, finished
+
+
+def headline(report: dict) -> str:
+    """The top of the page: what was reached, in one number and one sentence."""
+    result, trials, objective = report.get("result") or {}, report.get("trials") or [], str(report.get("objective") or "score")
+    title, kind = report.get("title") or "Report", {"search": "Search report", "train": "Training report"}.get(report.get("kind"), "Report")
+    accuracy, best = finite(result.get("test_accuracy")), best_trial(report)
+    made = f" · {escape(date(report['created']))}" if report.get("created") else ""
+    big, label = (percent(accuracy), "test accuracy") if accuracy is not None else (score(best["score"], objective), f"best {objective}") if best else ("", "")
+    hero = f'<p class="hero"><strong>{big}</strong><span>{escape(label)}</span></p>' if big else ""
+    told = _sentence(report, accuracy, best, objective)
+    lead = f'<p class="lead">{told}</p>' if told else ""
+    stats = [
+        ("Trials", f"{len(trials):,}" if trials else None),
+        ("Time in trials", duration(sum(finite(t.get("seconds")) or 0 for t in trials)) if trials else None),
+        ("Parameters", number(result["parameters"]) if finite(result.get("parameters")) is not None else None),
+        ("Test loss", number(result["test_loss"]) if finite(result.get("test_loss")) is not None else None),
+    ]
+    shown = facts([(name, value) for name, value in stats if value])
+    return (
+        f'<header><p class="eyebrow">{escape(kind)}{made}</p><h1>{escape(title, 120)}</h1>'
+        f'<div class="headline"><div>{hero}{lead}{_alarm(report)}</div><div>{_comparison(result)}{shown}</div></div></header>'
+    )
+
+
+def _sentence(report: dict, accuracy: float | None, best: dict | None, objective: str) -> str:
+    trials, data, majority = report.get("trials") or [], report.get("data") or {}, finite((report.get("result") or {}).get("majority"))
+    subject = f"The best of {plural(len(trials), 'trial')}" if len(trials) > 1 else "The model"
+    if accuracy is None:
+        good = sum(map(finished, trials))
+        return f"{subject} reached {score(best['score'], objective)} {escape(objective)}; {good:,} of {plural(len(trials), 'trial')} came to an end." if best else ""
+    count = int(finite(data.get("test")) or 0)
+    images, low = f"{plural(count, 'test image')} it had never seen" if count > 0 else "the test images", accuracy
+    told = f"{subject} recognizes {percent(accuracy)} of {images}"
+    if count > 0 and 0 <= accuracy <= 1:
+        low, high = interval(accuracy, count)
+        told += f" (95\u00a0% interval {percent(low)} to {percent(high)})"
+    if majority is None:
+        return told + "."
+    if low <= majority:
+        return f"{told}. That cannot be told from always answering with the most frequent class, which gets {percent(majority)}."
+    return f"{told}. Always answering with the most frequent class would get {percent(majority)}."
+
+
+def _comparison(result: dict) -> str:
+    rows = [("Test", "test_accuracy", "first"), ("Validation", "val_accuracy", "soft"), ("Most frequent class", "majority", "faint")]
+    known = [(name, finite(result.get(key)), style) for name, key, style in rows if finite(result.get(key)) is not None]
+    bars = "".join(f"<li><span>{name}</span>{plots.bar(value, style)}<b>{percent(value)}</b></li>" for name, value, style in known)
+    return f'<ul class="bars" aria-label="Accuracy">{bars}</ul>' if len(known) > 1 else ""
+
+
+def _alarm(report: dict) -> str:
+    counts = Counter(finding.get("severity") for finding in report.get("findings") or [])
+    told = [plural(counts[severity], severity) for severity in ("error", "warning") if counts[severity]]
+    kind = "error" if counts["error"] else "warning"
+    return f'<p class="alarm {kind}"><a href="#findings">{" and ".join(told)} from training</a></p>' if told else ""
+
+
+def winner(report: dict) -> str:
+    """The winning configuration, as a table and as Python to paste."""
+    best, values = report.get("winner") or {}, (report.get("winner") or {}).get("values") or {}
+    pairs = facts([(f"<code>{escape(name)}</code>", f"<code>{escape(setting(value), 120)}</code>") for name, value in list(values.items())[:100]])
+    source = code(best.get("code"), "The configuration as Python")
+    body = f'<div class="columns uneven">{pairs}{source}</div>' if pairs and source else pairs + source
+    trial = f"Trial {escape(best['trial_id'])}. " if best.get("trial_id") is not None else ""
+    lead = f"{trial}The code builds the same model and optimizer again." if source else trial
+    return section("winner", "Winning configuration" if report.get("kind") != "train" else "Configuration", body, lead)
+
+
+def use(report: dict) -> str:
+    """How to load the model."""
+    return section("use", "Use the model", code(report.get("load"), "How to load the model"), "Scaling and resizing are inside the model: it takes raw pixels.") if report.get("load") else ""
+
+
+def provenance(report: dict) -> str:
+    """Versions and seeds: what is needed to get the same again."""
+    pairs = [*(report.get("versions") or {}).items(), *(report.get("seeds") or {}).items()]
+    return section("versions", "Versions and seeds", facts([(escape(name), escape(setting(value))) for name, value in pairs[:60]]))

@@ -1,0 +1,63 @@
+"""Static facts of a model, for a record: which layer a weight belongs to, and what follows it."""
+import keras
+
+from keras_optlab.training import keras_seams as seams
+
+PASSES_UNITS_THROUGH = (keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.GaussianNoise)
+
+
+def describe(model, weights) -> list[dict]:
+    """For each weight: its path, its layer's name and kind, its shape, and the activation that each of its units goes through."""
+    owner = {}
+    for layer in seams.layers(model):  # parents first: the innermost layer stays
+        owner |= {id(v): layer for v in layer.trainable_variables}
+    followers = _followers(model)
+    paths = _unique([getattr(w, "path", w.name) for w in weights])
+    shared = {p.split("/")[0] for p in paths}
+    strip = 1 if len(shared) == 1 and min((p.count("/") for p in paths), default=0) > 1 else 0  # the model's own name
+    described = []
+    for w, path in zip(weights, paths):
+        layer = owner.get(id(w))
+        name = "/".join(path.split("/")[strip:-1]) or path
+        described.append({"path": path, "layer": name, "kind": type(layer).__name__, "shape": [int(n) for n in w.shape], "activation": _activation(layer, followers)})
+    return described
+
+
+def _unique(paths):
+    return [p if paths.index(p) == i else f"{p}#{i}" for i, p in enumerate(paths)]
+
+
+def _followers(model) -> dict:
+    """{id of a layer: the one layer that reads its output}, of the layers of a Sequential or functional model."""
+    readers: dict = {}
+    for layer in seams.layers(model):
+        for x in keras.tree.flatten(_symbolic(layer, "input")):
+            readers.setdefault(id(x), []).append(layer)
+    found = {}
+    for layer in seams.layers(model):
+        outputs = keras.tree.flatten(_symbolic(layer, "output"))
+        reading = [r for x in outputs for r in readers.get(id(x), [])]
+        if len(reading) == 1:
+            found[id(layer)] = reading[0]
+    return found
+
+
+def _symbolic(layer, side):
+    try:
+        return getattr(layer, side)
+    except (AttributeError, ValueError):  # called eagerly, or more than once
+        return []
+
+
+def _activation(layer, followers) -> str | None:
+    """The name of the elementwise function between the units of this layer and the next weights; None if there is none or it is not known."""
+    while layer is not None:
+        name = type(layer).__name__.lower() if isinstance(layer, (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)) else None
+        function = getattr(layer, "activation", None)
+        name = name or (getattr(function, "__name__", None) if callable(function) else None)
+        if name not in (None, "linear"):
+            return name
+        layer = followers.get(id(layer))
+        if not isinstance(layer, (keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, *PASSES_UNITS_THROUGH)):
+            return None
+    return None

@@ -1,0 +1,290 @@
+"""A second train function that also measures, and the switch that calls it on sampled steps instead of the plain one.
+
+Nothing is added to the model: no variable, no metric, no log entry. The measuring function returns its numbers beside the step's logs, and the plain one is
+neither changed nor traced again.
+"""
+import contextlib
+import threading
+from collections import namedtuple
+from functools import partial
+
+import keras
+from keras import ops
+
+from keras_optlab.training import keras_seams as seams
+from keras_optlab.training.facts import describe
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "torch":
+    import torch
+
+STATISTICS = 5  # per weight: gradient norm (-1: no gradient), weight norm, update norm, share of zeros, share of non-finite entries
+TWIN = "_keras_optlab_measuring"
+Measured = namedtuple("Measured", "logs sample")
+_caught = threading.local()  # MirroredStrategy traces each replica in a thread of its own
+
+
+class Sample:
+    """What one measured step told, still on the device.
+
+    Args:
+        weights: facts of the weight of each `STATISTICS` numbers.
+        row: float32 vector, `STATISTICS` numbers a weight and the learning rate at the end.
+        counts: the optimizer's real updates before and after the step.
+        logs: the step's logs.
+    """
+
+    def __init__(self, weights, row, counts, logs):
+        self.weights, self.row, self.counts, self.logs = weights, row, counts, logs
+
+    def read(self):
+        """Waits for the device. Returns (weights x `STATISTICS` array, learning rate, updates before, updates after)."""
+        row = ops.convert_to_numpy(self.row).astype("float64").reshape(-1)
+        before, after = (int(n) for n in ops.convert_to_numpy(self.counts).reshape(-1))
+        return row[:-1].reshape(-1, STATISTICS), float(row[-1]), before, after
+
+
+class Switch:
+    """Stands in for `model.train_function` during one fit.
+
+    A listener has `wants(call) -> bool`, `call` counting from the start of the fit, and `receive(sample)`.
+    """
+
+    def __init__(self, model):
+        self.model, self.plain, self.measuring = model, model.train_function, measuring_function(model)
+        self.fit, self.calls, self.listeners, self.logs = getattr(model, "history", None), 0, [], None
+
+    @property
+    def stale(self) -> bool:
+        """Whether it was left behind by a fit that raised: each fit gives its model a new History."""
+        return getattr(self.model, "history", None) is not self.fit
+
+    def __call__(self, *args):
+        call, self.calls = self.calls, self.calls + 1
+        wanting = [listener for listener in self.listeners if listener.wants(call)]
+        if wanting and self.stale:
+            self.remove()
+            wanting = []
+        if not wanting:
+            out = self.plain(*args)
+            self.logs = out[0] if BACKEND == "jax" else out
+            return out
+        out = self.measuring(*args)
+        measured = out[0] if BACKEND == "jax" else out
+        if isinstance(measured, Measured):  # else the step was called past us
+            self.logs = measured.logs
+            if measured.sample:
+                sample = Sample(self.measuring.facts(), *measured.sample, measured.logs)
+                for listener in wanting:
+                    listener.receive(sample)
+        return (self.logs, *out[1:]) if BACKEND == "jax" else self.logs
+
+    def epoch_logs(self, logs):
+        """Like Keras' own, with what the listeners add to the logs of the training epoch that just ended."""
+        result = getattr(type(self.model), seams.EPOCH_LOGS)(self.model, logs)
+        if logs is not self.logs or logs is None:  # an evaluation
+            return result
+        added = {name: value for listener in self.listeners for name, value in listener.epoch_logs().items()}
+        return {**result, **added}
+
+    def install(self):
+        self.model.train_function = self
+        if hasattr(type(self.model), seams.EPOCH_LOGS):
+            vars(self.model)[seams.EPOCH_LOGS] = self.epoch_logs
+
+    def remove(self):
+        if self.model.train_function is self:  # `compile` may have dropped it
+            self.model.train_function = self.plain
+        vars(self.model).pop(seams.EPOCH_LOGS, None)
+
+
+def listen(model, listener) -> Switch | None:
+    """Lets `listener` receive samples of the model's training steps until `Switch.listeners` loses it and the switch is removed. None if there is nothing to measure yet."""
+    if not model.compiled or model.optimizer is None:
+        return None
+    switch = model.train_function
+    if isinstance(switch, Switch) and switch.stale:
+        switch.remove()
+        switch = None
+    if not isinstance(switch, Switch):
+        model.make_train_function()
+        switch = Switch(model)
+        switch.install()
+    if listener not in switch.listeners:
+        switch.listeners.append(listener)
+    return switch
+
+
+def leave(switch: Switch, listener) -> None:
+    switch.listeners = [other for other in switch.listeners if other is not listener]
+    if not switch.listeners:
+        switch.remove()
+
+
+def measuring_function(model):
+    """The measuring twin of the model's train function, made once for each: `compile` drops both."""
+    twin = vars(model).get(TWIN)
+    if twin is None or twin.plain is not model.train_function:
+        twin = vars(model)[TWIN] = _Measuring(model)
+    return twin
+
+
+class _Measuring:
+    def __init__(self, model):
+        self.model, self.plain, own = model, model.train_function, model.train_step
+        self.weights, self.described = [], None
+
+        def train_step(*args):
+            _caught.sample = ()
+            out = own(*args)
+            logs = out[0] if BACKEND == "jax" else out
+            measured = Measured(logs, _caught.sample)
+            _caught.sample = None
+            return (measured, *out[1:]) if BACKEND == "jax" else measured
+
+        self.train_step = train_step
+        try:
+            with _swapped(model, train_step=train_step):
+                model.make_train_function(force=True)
+            self.function = model.train_function
+        finally:
+            model.train_function = self.plain
+
+    def __call__(self, *args):
+        optimizer = self.model.optimizer
+        name, ours = ("stateless_apply", self.stateless_apply) if BACKEND == "jax" else ("apply", self.apply)
+        step = {"train_step": self.train_step} if BACKEND == "torch" else {}  # PyTorch's train function looks the step up at each call
+        with _swapped(optimizer, **{name: partial(ours, getattr(optimizer, name))}), _swapped(self.model, **step):
+            return self.function(*args)
+
+    def facts(self) -> list[dict]:
+        self.described = self.described or describe(self.model, self.weights)
+        return self.described
+
+    def apply(self, apply, grads, trainable_variables=None):
+        optimizer = self.model.optimizer
+        if getattr(_caught, "sample", None) != ():  # the optimizer is called a second time, or outside the step
+            return apply(grads, trainable_variables)
+        grads = list(grads)
+        weights = list(seams.trainable_variables(optimizer) if trainable_variables is None else trainable_variables)
+        with _without_gradients():
+            old, before, rate = [_copy(w) for w in weights], _count(optimizer), _rate(optimizer)
+            G = true_gradients(optimizer, grads, weights)
+        _caught.sample = None
+        out = apply(grads, trainable_variables)
+        with _without_gradients():
+            self.keep(weights, G, old, [_copy(w) for w in weights], rate, before, _count(optimizer))
+        return out
+
+    def stateless_apply(self, stateless_apply, optimizer_variables, grads, trainable_variables):
+        optimizer = self.model.optimizer
+        with keras.StatelessScope(list(zip(optimizer.variables, optimizer_variables))):
+            before, rate = _count(optimizer), _rate(optimizer)
+            G = true_gradients(optimizer, list(grads), seams.trainable_variables(optimizer))
+        new, new_optimizer_variables = stateless_apply(optimizer_variables, grads, trainable_variables)
+        with keras.StatelessScope(list(zip(optimizer.variables, new_optimizer_variables))):
+            after = _count(optimizer)
+        self.keep(seams.trainable_variables(optimizer), G, trainable_variables, new, rate, before, after)
+        return new, new_optimizer_variables
+
+    def keep(self, weights, G, old, new, rate, before, after):
+        self.weights, self.described = weights, None
+        _caught.sample = (_statistics(G, old, new, rate), ops.reshape(ops.stack([before, after]), (1, 2)))
+
+
+@contextlib.contextmanager
+def _swapped(thing, **members):
+    """Shadows methods on the instance. Straight in its dictionary, past the attribute tracking of Keras and PyTorch."""
+    kept = {name: vars(thing)[name] for name in members if name in vars(thing)}
+    vars(thing).update(members)
+    try:
+        yield
+    finally:
+        for name in members:
+            vars(thing).pop(name, None)
+        vars(thing).update(kept)
+
+
+def true_gradients(optimizer, grads, weights) -> list:
+    """What the optimizer sees: dense, summed over replicas, without loss scale, averaged over the accumulated micro-batches so far."""
+    grads = [None if g is None else _dense(g, w) for g, w in zip(grads, weights)]
+    grads = _reduced(grads)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # LossScaleOptimizer
+    scale = ops.convert_to_tensor(optimizer.dynamic_scale) if hasattr(optimizer, "dynamic_scale") else inner.loss_scale_factor
+    if scale is not None:
+        grads = [None if g is None else g / scale for g in grads]
+    n, sums = inner.gradient_accumulation_steps, _sums(inner)
+    if n and sums:
+        known = {id(w): s for w, s in zip(seams.trainable_variables(inner), sums)}
+        grads = [g if g is None or known.get(id(w)) is None else (g + ops.cast(known[id(w)], "float32")) / n for g, w in zip(grads, weights)]
+    return grads
+
+
+def _sums(optimizer) -> list | None:
+    state = getattr(optimizer, "state", None)  # a FormulaOptimizer's, by index
+    if sums := getattr(state, "sums", None):
+        return [sums.get(i) for i in range(len(seams.trainable_variables(optimizer)))]
+    return seams.gradient_sums(optimizer)
+
+
+def _statistics(G, old, new, rate):
+    """(1, n) float32: `STATISTICS` numbers a weight and the rate. The leading axis is one that a strategy may average over."""
+    zero = ops.zeros((), "float32")
+    rows = []
+    for g, w, moved in zip(G, old, new):
+        w, moved = ops.cast(w, "float32"), ops.cast(moved, "float32")
+        norms = [zero - 1 if g is None else _norm(g), _norm(w), _norm(moved - w)]
+        rows.append([*norms, zero + 1 if g is None else _zero_share(g)])
+    given = [g for g in G if g is not None]
+    finite = ops.isfinite(ops.sum(ops.stack([row[0] for row in rows])))
+    nothing = ops.zeros((len(given),), "float32")
+    shares = ops.cond(finite, lambda: nothing, lambda: ops.stack([1 - ops.mean(ops.cast(ops.isfinite(g), "float32")) for g in given])) if given else nothing
+    shares = iter([shares[i] for i in range(len(given))])
+    flat = [x for row, g in zip(rows, G) for x in (*row, zero if g is None else next(shares))]
+    return ops.reshape(ops.stack([*flat, rate]), (1, -1))
+
+
+def _norm(x):
+    if BACKEND == "tensorflow":
+        return tf.sqrt(2 * tf.nn.l2_loss(x))  # one pass, no temporary
+    return torch.linalg.vector_norm(x) if BACKEND == "torch" else ops.sqrt(ops.sum(x * x))
+
+
+def _zero_share(g):
+    if BACKEND == "tensorflow":
+        return 1 - 2 * tf.nn.l2_loss(tf.sign(g)) / tf.cast(tf.size(g), "float32")
+    return ops.mean(ops.cast(ops.equal(g, 0), "float32"))
+
+
+def _dense(g, weight):
+    """float32, duplicate rows of a sparse gradient summed."""
+    if BACKEND == "tensorflow" and isinstance(g, tf.IndexedSlices):
+        g = tf.math.unsorted_segment_sum(g.values, g.indices, weight.shape[0])
+    return ops.cast(g, "float32")
+
+
+def _reduced(grads) -> list:
+    if BACKEND != "tensorflow" or not tf.distribute.has_strategy() or tf.distribute.get_replica_context() is None:
+        return grads
+    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, [g for g in grads if g is not None]))
+    return [None if g is None else next(summed) for g in grads]
+
+
+def _copy(weight):
+    """The value now: a later update in place does not show in it."""
+    value = ops.convert_to_tensor(weight)
+    return value.detach().clone() if BACKEND == "torch" else tf.identity(value) if BACKEND == "tensorflow" else value
+
+
+def _count(optimizer):
+    return ops.convert_to_tensor(optimizer.iterations) + 0
+
+
+def _rate(optimizer):
+    return ops.cast(ops.convert_to_tensor(optimizer.learning_rate), "float32") + 0
+
+
+def _without_gradients():
+    return torch.no_grad() if BACKEND == "torch" else contextlib.nullcontext()
