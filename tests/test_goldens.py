@@ -15,14 +15,12 @@ MODIFIERS = {
     ("sam", "sgd"): ("sgdw", ("rho",)),
     ("sam", "adamw"): ("adamw", ("rho",)),
 }
-RENAMED = {"precondition_frequency": "refresh_every", "max_precond_dim": "largest"}
 CASES = [(name, variant) for name in optimizers.names() if name != "skipnonfinite" for variant in problem.load(name)[1]["variants"]]
 
 
 def make(name: str, variant: str, hyper: dict):
-    hyper = {RENAMED.get(n, n): x for n, x in hyper.items() if n not in ("r", "weight_lr_power", "growth_rate", "shampoo_beta", "scale")}
     if name == "adam8bit":
-        hyper["smallest"] = 1
+        hyper = hyper | {"smallest": 1}
     if (name, variant) not in MODIFIERS:
         return optimizers.get(name, **hyper)
     inner, own = MODIFIERS[name, variant]

@@ -1,6 +1,5 @@
 from keras import ops
 
-from keras_optlab.optimizers.linalg import debias
 from keras_optlab.optimizers.shell import FormulaOptimizer, Slot, hyper, log
 
 
@@ -18,8 +17,6 @@ class Prodigy(FormulaOptimizer):
     epsilon: float = hyper(default=1e-8, within=(0, float("inf")), doc="Added to the root of the square, times d.")
     d0: float = hyper(default=1e-6, within=(1e-30, float("inf")), doc="First estimate of the step size; far too small is right.")
     d_coef: float = hyper(default=1.0, within=(1e-30, float("inf")), tune=log(0.3, 3.0), doc="Factor of the estimate.")
-    bias_correction: bool = hyper(default=False, doc="Correct the start at zero as Adam does, instead of leaving the warm-up to the estimate.")
-    safeguard_warmup: bool = hyper(default=False, doc="Keep a warm-up of the rate from spoiling the estimate.")
     decay = "own"
 
     def slots(self, plan):
@@ -28,16 +25,13 @@ class Prodigy(FormulaOptimizer):
     def scalars(self):
         return {"d": self.d0, "d_old": self.d0, "numerator": 0.0}
 
-    def rate(self, d, k):
-        return d * k.lr * (ops.sqrt(debias(k.beta_2, k.t)) / debias(k.beta_1, k.t) if self.bias_correction else 1.0)
-
     def r(self, g, s, d, k):
-        return k.beta_2**0.5 * s["r"] + d / k.d0 * (d if self.safeguard_warmup else self.rate(d, k)) * g
+        return k.beta_2**0.5 * s["r"] + d / k.d0 * d * k.lr * g
 
     def shared(self, G, P, S, c, k):
         d = c["d"]
         gained = sum(ops.sum(g * (s["p0"] - p)) for g, p, s in zip(G, P, S))
-        numerator = k.beta_2**0.5 * c["numerator"] + d / k.d0 * self.rate(d, k) * gained
+        numerator = k.beta_2**0.5 * c["numerator"] + d / k.d0 * d * k.lr * gained
         denominator = sum(ops.sum(ops.abs(self.r(g, s, d, k))) for g, s in zip(G, S))
         known = (denominator > 0) & (k.lr > 0)
         estimate = ops.where(known, k.d_coef * numerator / ops.maximum(denominator, 1e-30), d)
@@ -48,4 +42,4 @@ class Prodigy(FormulaOptimizer):
         m = k.beta_1 * s["m"] + (1 - k.beta_1) * d * g
         v = k.beta_2 * s["v"] + (1 - k.beta_2) * d * d * g * g
         step = m / (ops.sqrt(v) + k.c["d"] * k.epsilon) + k.decay * p
-        return self.rate(d, k) * step, s | {"m": m, "v": v, "r": self.r(g, s, d, k)}
+        return d * k.lr * step, s | {"m": m, "v": v, "r": self.r(g, s, d, k)}

@@ -10,7 +10,7 @@ T = ops.transpose
 class SOAP(FormulaOptimizer):
     """Adam in the eigenbasis of Shampoo: m and v as in Adam, F0 = mean of g gT and F1 of gT g, with eigenvectors Q0, Q1 in descending order.
 
-    As in the authors' code the first gradient only starts the factors. Where a factor has no full rank yet, rounding decides part of its basis, so
+    As in the authors' code the first gradient only starts the factors, and the weight decays after its step. Where a factor has no full rank yet, rounding decides part of its basis, so
     two devices or execution paths agree only as far as the factors are of full rank.
 
     Reference: [Vyas et al., 2024](https://arxiv.org/abs/2409.11321)
@@ -25,6 +25,7 @@ class SOAP(FormulaOptimizer):
     largest: int = hyper(default=2048, within=(1, 10**9), doc="A side longer than this keeps the identity as its basis.")
     fallback: FormulaOptimizer = hyper(default=AdamW, doc="The optimizer of biases, norms and embeddings; it uses our rate and settings.")
     fused = False
+    decay = "own"
 
     def plan(self, v, variables):
         shape = matrix_shape(v)
@@ -64,4 +65,6 @@ class SOAP(FormulaOptimizer):
         v = ops.where(began, lerp(turned * turned, s["v"], k.beta_2), s["v"])
         rate = k.lr * ops.sqrt(debias(k.beta_2, t)) / debias(k.beta_1, t)
         u = self.rotate(self.rotate(m, s, k) / (ops.sqrt(v) + k.epsilon), s, k, back=True)
-        return ops.where(began, rate * ops.reshape(u, p.shape), 0.0), s | {"m": m, "v": v} | self.factors(g, s, k)
+        step = rate * ops.reshape(u, p.shape)
+        step = step + k.lr * k.decay * (p - step)
+        return ops.where(began, step, 0.0), s | {"m": m, "v": v} | self.factors(g, s, k)

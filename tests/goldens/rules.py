@@ -53,22 +53,6 @@ def sgdw(p, f, h):
 
 
 def nadamw(p, f, h):
-    lr, m, v, t, product = h["learning_rate"], zeros(p), zeros(p), 0, 1.0
-
-    def mu(t):
-        return h["beta_1"] * (1 - 0.5 * 0.96 ** (t * h["momentum_decay"]))
-
-    while True:
-        t, g = t + 1, f(p, t + 1)
-        product *= mu(t)
-        for n in p:
-            m[n], v[n] = moments(g[n], m[n], v[n], h)
-            ahead = mu(t + 1) * m[n] / (1 - product * mu(t + 1)) + (1 - mu(t)) * g[n] / (1 - product)
-            p[n] = (1 - lr * h["weight_decay"]) * p[n] - lr * ahead / (np.sqrt(v[n] / (1 - h["beta_2"] ** t)) + h["epsilon"])
-        yield points(p)
-
-
-def nadamw_constant(p, f, h):
     lr, m, v, t, b = h["learning_rate"], zeros(p), zeros(p), 0, h["beta_1"]
     while True:
         t, g = t + 1, f(p, t + 1)
@@ -111,7 +95,7 @@ def schedulefreeadamw(p, f, h):
         t += 1
         lr = h["learning_rate"] * min(1.0, t / h["warmup_steps"] if h["warmup_steps"] else 1.0)
         largest = max(largest, lr)
-        weight = t ** h["r"] * largest ** h["weight_lr_power"]
+        weight = largest**2
         total += weight
         y = {n: (1 - b) * z[n] + b * x[n] for n in p}
         g = f(y, t)
@@ -123,22 +107,17 @@ def schedulefreeadamw(p, f, h):
 
 
 def prodigy(p, f, h):
-    m, v, s, start, t, lr, b1, b2, b3 = zeros(p), zeros(p), zeros(p), dict(p), 0, h["learning_rate"], h["beta_1"], h["beta_2"], h["beta_2"] ** 0.5
-    d = largest = h["d0"]
-    numerator = 0.0
+    m, v, r, start, lr, b1, b2 = zeros(p), zeros(p), zeros(p), dict(p), h["learning_rate"], h["beta_1"], h["beta_2"]
+    b3, d, numerator, t = b2**0.5, h["d0"], 0.0, 0
     while True:
-        t, g = t + 1, f(p, t + 1)
-        step = d * lr * (np.sqrt(1 - b2**t) / (1 - b1**t) if h["bias_correction"] else 1.0)
+        t, g, step = t + 1, f(p, t + 1), d * lr
         numerator = b3 * numerator + d / h["d0"] * step * sum(np.sum(g[n] * (start[n] - p[n])) for n in p)
         for n in p:
             m[n], v[n] = b1 * m[n] + (1 - b1) * d * g[n], b2 * v[n] + (1 - b2) * d * d * g[n] ** 2
-            s[n] = b3 * s[n] + d / h["d0"] * (d if h["safeguard_warmup"] else step) * g[n]
-        estimate = h["d_coef"] * numerator / sum(np.sum(np.abs(s[n])) for n in p)
-        base = max(d, estimate) if d == h["d0"] else d
-        largest = max(largest, estimate)
-        d = min(largest, base * (h["growth_rate"] or np.inf))
+            r[n] = b3 * r[n] + d / h["d0"] * step * g[n]
+        d = max(d, h["d_coef"] * numerator / sum(np.sum(np.abs(r[n])) for n in p))
         for n in p:
-            p[n] = (1 - h["weight_decay"] * step) * p[n] - step * m[n] / (np.sqrt(v[n]) + d * h["epsilon"])
+            p[n] = (1 - step * h["weight_decay"]) * p[n] - step * m[n] / (np.sqrt(v[n]) + d * h["epsilon"])
         yield points(p) | {"d": d}
 
 
@@ -146,14 +125,14 @@ class Bases:
     """SOAP's factors and bases of one matrix; a side longer than `limit` keeps the identity, a vector has no sides."""
 
     def __init__(self, g, h):
-        self.h, self.sides = h, [i for i in range(g.ndim) if g.ndim > 1 and g.shape[i] <= h["max_precond_dim"]]
+        self.h, self.sides = h, [i for i in range(g.ndim) if g.ndim > 1 and g.shape[i] <= h["largest"]]
         self.F = {i: np.zeros((g.shape[i],) * 2) for i in self.sides}
         self.add(g)
         self.Q = {i: np.linalg.eigh(self.F[i])[1][:, ::-1] for i in self.sides}
 
     def add(self, g):
         for i in self.sides:
-            self.F[i] = lerp(g @ g.T if i == 0 else g.T @ g, self.F[i], self.h["shampoo_beta"])
+            self.F[i] = lerp(g @ g.T if i == 0 else g.T @ g, self.F[i], self.h["beta_2"])
 
     def turn(self, x, back=False):
         for i in self.sides:
@@ -185,7 +164,7 @@ def soap(p, f, h):
             u = basis.turn(basis.turn(flat(m[n])) / (np.sqrt(v[n]) + h["epsilon"]), back=True).reshape(p[n].shape)
             p[n] = (1 - lr * h["weight_decay"]) * (p[n] - lr * np.sqrt(1 - b2**t) / (1 - b1**t) * u)
             basis.add(flat(g[n]))
-            if t % h["precondition_frequency"] == 0:
+            if (t + 1) % h["refresh_every"] == 0:
                 v[n] = basis.refresh(v[n])
         yield points(p)
 
@@ -205,7 +184,7 @@ def muon(p, f, h):
             m[n] = lerp(g[n], m[n], b)
             u = (lerp(g[n], m[n], b) if h["nesterov"] else m[n]).reshape(-1, p[n].shape[-1])
             rows, columns = u.shape
-            scale = max(1, columns / rows) ** 0.5 if h["scale"] == "original" else 0.2 * max(rows, columns) ** 0.5
+            scale = 0.2 * max(rows, columns) ** 0.5
             p[n] = (1 - lr * h["weight_decay"]) * p[n] - lr * scale * orthogonalize(u).reshape(p[n].shape)
         yield points(p)
 
@@ -231,18 +210,6 @@ def cautious_adamw(p, f, h):
             u = m[n] / (1 - h["beta_1"] ** t) / (np.sqrt(v[n] / (1 - h["beta_2"] ** t)) + h["epsilon"])
             mask = (u * g[n] > 0).astype("float64")
             p[n] = (1 - lr * h["weight_decay"]) * p[n] - lr * u * mask / max(mask.mean(), 1e-3)
-        yield points(p)
-
-
-def cautious_lion_count(p, f, h):
-    lr, m, t = h["learning_rate"], zeros(p), 0
-    while True:
-        t, g = t + 1, f(p, t + 1)
-        for n in p:
-            u = np.sign(lerp(g[n], m[n], h["beta_1"]))
-            mask = (u * g[n] > 0).astype("float64")
-            p[n] = (1 - lr * h["weight_decay"]) * p[n] - lr * u * mask * mask.size / (mask.sum() + 1)
-            m[n] = lerp(g[n], m[n], h["beta_2"])
         yield points(p)
 
 

@@ -39,6 +39,10 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
         keras.saving.register_keras_serializable(package)(cls)
 
     @classmethod
+    def _takes_rate(cls) -> bool:
+        return "learning_rate" in cls.__signature__.parameters
+
+    @classmethod
     def _signature(cls) -> inspect.Signature:
         return signature({**cls.hypers, **SETTINGS, **cls.hypers}, "learning_rate")
 

@@ -98,7 +98,7 @@ class Update:
         self.decay = at(optimizer.weight_decay)
         self.known = [
             SimpleNamespace(
-                **{n: at(getattr(f, n)) for n in f.hypers if n != "learning_rate"} | dict(t=self.t, lr=rate, c={n: ops.convert_to_tensor(x) for n, x in c.items()})
+                **{n: at(getattr(f, n)) for n in f.hypers if n != "learning_rate"} | dict(t=self.t, lr=rate, c={n: run.read(x) for n, x in c.items()})
             )
             for f, c in zip(self.state.formulas, self.state.scalars)
         ]
@@ -200,19 +200,19 @@ class Update:
         """Weights without a gradient still start at the first update: they may be unfrozen later."""
         for i in set(range(len(self.variables))) - G.keys():
             starting = [self.state.slots[i][n] for n, spec in self.state.specs[i].items() if spec.start == "param"]
-            for variable in starting + [self.state.average[i]] * (i in self.state.average):
-                variable.assign(ops.where(self.t == 1, self.weight(i), ops.convert_to_tensor(variable)))
+            for variable in starting + [average for j, average in self.state.average.items() if j == i]:
+                variable.assign(ops.where(self.t == 1, self.weight(i), run.read(variable)))
 
     def keep(self, i: int, new: dict) -> None:
         for name, slot in self.state.slots[i].items():
             slot.assign(new[name])
 
     def weight(self, i: int):
-        return ops.cast(self.variables[i], "float32")
+        return ops.cast(run.read(self.variables[i]), "float32")
 
     def slots(self, i: int) -> dict:
         """A "param" slot is the weight itself until the first update, because weights may be loaded after `build`."""
-        specs, values = self.state.specs[i], {n: ops.convert_to_tensor(x) for n, x in self.state.slots[i].items()}
+        specs, values = self.state.specs[i], {n: run.read(x) for n, x in self.state.slots[i].items()}
         return {n: ops.where(self.t == 1, self.weight(i), x) if specs[n].start == "param" else x for n, x in values.items()}
 
     def bound(self, i: int) -> list:

@@ -25,6 +25,14 @@ def without_gradients():
     return torch.no_grad() if BACKEND == "torch" else contextlib.nullcontext()
 
 
+def read(variable):
+    """The variable's value now. Keras' `convert_to_tensor` returns the variable itself on TensorFlow, which a later `assign` changes."""
+    if BACKEND == "tensorflow":
+        return tf.convert_to_tensor(variable.value if isinstance(variable, keras.Variable) else variable)
+    value = variable.value
+    return value.clone() if BACKEND == "torch" and not value.ndim else value  # larger ones are assigned only after their last use
+
+
 def dense(g):
     """IndexedSlices (Embedding) as a tensor, duplicate rows summed."""
     return tf.convert_to_tensor(g) if BACKEND == "tensorflow" else ops.convert_to_tensor(g)

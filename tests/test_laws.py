@@ -1,0 +1,47 @@
+"""Every name under every law of keras_optlab.testing."""
+import pytest
+
+from keras_optlab import optimizers, testing
+
+FAST = {"learning_rate": 1e-2}
+ARGUMENTS = {
+    "adam8bit": FAST | {"smallest": 64},
+    "adamw": FAST,
+    "lamb": FAST,
+    "lion": FAST,
+    "muon": FAST,
+    "nadamw": FAST,
+    "prodigy": {"learning_rate": 1.0, "d0": 1e-3},
+    "schedulefreeadamw": {"learning_rate": 5e-2},
+    "sgdw": FAST,
+    "soap": FAST | {"refresh_every": 3},
+    "cautious": FAST,
+    "lookahead": {"learning_rate": 3e-2},
+    "sam": FAST,
+    "skipnonfinite": FAST,
+}
+INNER = {"cautious": optimizers.Lion, "lookahead": optimizers.Muon, "sam": optimizers.AdamW, "skipnonfinite": optimizers.AdamW}
+MANY_HOOKS = ("soap", "prodigy", "schedulefreeadamw", "sam", "lookahead")
+
+
+def maker(name):
+    """make(**settings) for a name; settings of Keras go to the innermost optimizer."""
+
+    def make(**settings):
+        if name not in INNER:
+            return optimizers.get(name, **ARGUMENTS[name] | settings)
+        own = {n: x for n, x in settings.items() if n in optimizers.find(name).hypers and n != "learning_rate" or n == "no_such_argument"}
+        inner = INNER[name](**ARGUMENTS[name] | {n: x for n, x in settings.items() if n not in own})
+        return optimizers.get(name, inner=inner, **own)
+
+    return make
+
+
+@pytest.mark.parametrize("law", [n for n in testing.LAWS if n != "new_process"])
+@pytest.mark.parametrize("name", optimizers.names())
+def test_law(name, law):
+    testing.LAWS[law](maker(name))
+
+
+def test_new_process():
+    testing.new_process({name: maker(name) for name in optimizers.names()})
