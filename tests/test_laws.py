@@ -9,14 +9,14 @@ ARGUMENTS = {
     "adamw": FAST,
     "lamb": FAST,
     "lion": FAST,
-    "muon": FAST,
+    "muon": {"learning_rate": 5e-2},
     "nadamw": FAST,
     "prodigy": {"learning_rate": 1.0, "d0": 1e-3},
     "schedulefreeadamw": {"learning_rate": 5e-2},
     "sgdw": FAST,
-    "soap": FAST | {"refresh_every": 3},
+    "soap": FAST | {"refresh_every": 3, "largest": 5},  # longer sides would give factors without full rank, whose bases rounding decides
     "cautious": FAST,
-    "lookahead": {"learning_rate": 3e-2},
+    "lookahead": {"learning_rate": 1e-1},
     "sam": FAST,
     "skipnonfinite": FAST,
 }

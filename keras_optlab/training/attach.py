@@ -23,7 +23,7 @@ def attach(model) -> None:
         >>> model.compile(keras_optlab.optimizers.ScheduleFreeAdamW(2.5e-3), "sparse_categorical_crossentropy")
         >>> keras_optlab.training.attach(model)
     """
-    if model.optimizer is None:
+    if getattr(model, "optimizer", None) is None:
         raise ValueError("`attach(model)` needs a compiled model: call `model.compile(optimizer=...)` first. Received: a model without an optimizer")
     if not needs_attach(model):
         return
