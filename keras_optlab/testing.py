@@ -31,13 +31,13 @@ def same(a, b, tolerance: float, what: str) -> None:
         assert far <= allowed, f"{what}: weight {i} differs by {far:.1e}, allowed is {allowed:.0e}"
 
 
-def stepper(optimizer, variables, gradient, mode: str):
-    """step(t): one update of the variables. Modes: "eager"; "graph" and "jit" as the backend has them."""
+def stepper(optimizer, variables, gradient, mode: str, change=lambda G: G):
+    """step(t): one update of the variables with changed gradients. Modes: "eager"; "graph" and "jit" as the backend has them."""
     optimizer.build(variables)
     optimizer.attached = True
 
     def step(t):
-        optimizer.apply(optimizer.take_gradient(lambda P: gradient(P, t)), variables)
+        optimizer.apply(change(optimizer.take_gradient(lambda P: gradient(P, t))), variables)
 
     if BACKEND == "tensorflow" and mode != "eager":
         import tensorflow as tf
@@ -49,7 +49,7 @@ def stepper(optimizer, variables, gradient, mode: str):
 
         def pure(tv, ov, t):
             with keras.StatelessScope([*zip(variables, tv), *zip(optimizer.variables, ov)]):
-                G = optimizer.take_gradient(lambda P: gradient(P, t))
+                G = change(optimizer.take_gradient(lambda P: gradient(P, t)))
             return optimizer.stateless_apply(ov, G, tv)
 
         compiled = jax.jit(pure)
@@ -63,9 +63,9 @@ def stepper(optimizer, variables, gradient, mode: str):
     return step
 
 
-def train(optimizer, problem, steps: int, mode: str = "graph", variables=None, dtype: str = "float32") -> list[np.ndarray]:
-    variables = variables or problem.variables(dtype)
-    step = stepper(optimizer, variables, problem.gradient, mode)
+def train(optimizer, problem, steps: int, mode: str = "graph", variables=None, change=lambda G: G) -> list[np.ndarray]:
+    variables = variables or problem.variables()
+    step = stepper(optimizer, variables, problem.gradient, mode, change)
     for t in range(steps):
         step(t)
     return values(variables)
@@ -194,7 +194,8 @@ def law_execution_paths(make):
         same(train(make(), problem, 8, mode), eager, 1e-5, f"{mode} against eager")
     if BACKEND == "tensorflow":
         plain, jit = fit(make(), 1, jit_compile=False)[0], fit(make(), 1, jit_compile=True)[0]
-        same(values(plain.trainable_variables), values(jit.trainable_variables), 2e-5, "jit_compile=True against False")
+        coded = any(v.dtype == "uint8" for v in plain.optimizer.variables)  # where rounding turns a code, more than rounding follows
+        same(values(plain.trainable_variables), values(jit.trainable_variables), 2e-3 if coded else 2e-5, "jit_compile=True against False")
 
 
 def law_accumulation(make):
@@ -216,25 +217,14 @@ def spread(P, t):
 def law_keras_settings(make):
     """Clipping, decay and averaging mean what they mean in Keras."""
     problem = problems.quadratic()
-    norm = lambda x: math.sqrt(float(np.sum(np.square(x))))
+    norm = lambda x: ops.sqrt(ops.sum(x * x))
+    reach = lambda settings, change=lambda G: G: train(make(**settings), problem, 3, "eager", change=change)
+    whole = lambda G: ops.sqrt(sum(ops.sum(g * g) for g in G))
+    same(reach({"clipnorm": 1e9}), reach({}), 1e-6, "a clipnorm that nothing reaches")
+    same(reach({"clipvalue": 0.1}), reach({}, lambda G: [ops.clip(g, -0.1, 0.1) for g in G]), 1e-6, "clipvalue")
+    same(reach({"clipnorm": 0.1}), reach({}, lambda G: [g * 0.1 / ops.maximum(norm(g), 0.1) for g in G]), 2e-6, "clipnorm")
+    same(reach({"global_clipnorm": 0.1}), reach({}, lambda G: [g * 0.1 / ops.maximum(whole(G), 0.1) for g in G]), 2e-6, "global_clipnorm")
     seen = []
-
-    def reach(settings, scale):
-        loud = problems.Problem(problem.start, problem.loss, lambda P, t: [scale(g) for g in problem.gradient(P, t)])
-        return train(make(**settings), loud, 3, "eager")
-
-    first = [ops.convert_to_numpy(g) for g in problem.gradient([ops.convert_to_tensor(x) for x in problem.start.values()], 0)]
-    total = math.sqrt(sum(norm(g) ** 2 for g in first))
-    same(reach({"clipnorm": 1e9}, lambda g: g), reach({}, lambda g: g), 1e-6, "a clipnorm that nothing reaches")
-    same(reach({"clipvalue": 0.1}, lambda g: g), reach({}, lambda g: ops.clip(g, -0.1, 0.1)), 1e-6, "clipvalue")
-    same(reach({"clipnorm": 0.1}, lambda g: g), reach({}, lambda g: g * 0.1 / ops.maximum(ops.sqrt(ops.sum(g * g)), 0.1)), 2e-6, "clipnorm")
-
-    def together(P, t):
-        G = problem.gradient(P, t)
-        return [g * 0.1 / ops.maximum(ops.sqrt(sum(ops.sum(x * x) for x in G)), 0.1) for g in G]
-
-    clipped = problems.Problem(problem.start, problem.loss, together)
-    same(train(make(global_clipnorm=0.1), problem, 3, "eager"), train(make(), clipped, 3, "eager"), 2e-6, f"global_clipnorm (norm {total:.1f})")
     optimizer, variables = make(use_ema=True, ema_momentum=0.5), problem.variables()
     step = stepper(optimizer, variables, problem.gradient, "eager")
     for t in range(4):
@@ -246,8 +236,8 @@ def law_keras_settings(make):
     optimizer.finalize_variable_values(variables)
     same(values(variables), average, 1e-6, "use_ema")
     still = problems.Problem(problem.start, problem.loss, lambda P, t: [ops.zeros_like(p) for p in P])
-    plain, decayed = (train(make(weight_decay=d), still, 1, "eager") for d in (0.0, 0.1))
-    assert all(norm(b) < norm(a) for a, b in zip(plain, decayed)), "weight_decay does not decay"
+    plain, decayed = (train(make(weight_decay=d), still, 2, "eager") for d in (0.0, 0.1))
+    assert all(np.linalg.norm(b) < np.linalg.norm(a) for a, b in zip(plain, decayed)), "weight_decay does not decay"
 
 
 def law_partial_gradients(make):

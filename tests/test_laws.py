@@ -13,8 +13,9 @@ ARGUMENTS = {
     "nadamw": FAST,
     "prodigy": {"learning_rate": 1.0, "d0": 1e-3},
     "schedulefreeadamw": {"learning_rate": 5e-2},
-    "sgdw": FAST,
-    "soap": FAST | {"refresh_every": 3, "largest": 5},  # longer sides would give factors without full rank, whose bases rounding decides
+    "sgdw": {"learning_rate": 1e-3},
+    # longer sides would give factors without full rank, and a smaller epsilon would blow up what rounding leaves in their null spaces
+    "soap": FAST | {"refresh_every": 3, "largest": 5, "epsilon": 1e-4},
     "cautious": FAST,
     "lookahead": {"learning_rate": 1e-1},
     "sam": FAST,
