@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_optlab.report import text
-from keras_optlab.report.plots import Scale, at, drawing, figure, png, x_axis
+from keras_optlab.report.plots import Scale, at, drawing, figure, png, swatch, x_axis
 
 # Anchors of viridis: even in lightness, so it reads for every kind of colour vision and in grey.
 _COLOURS = np.array([[68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]])
@@ -49,27 +49,30 @@ def heat_map(title: str, norms: np.ndarray, broken: np.ndarray, layers: list[str
         if mask.any():
             body += f'<mask id="heat-{name}" maskUnits="userSpaceOnUse" x="0" y="0" width="100%" height="100%">{_stretched(png(255 * mask))}</mask>'
             body += f'<rect width="100%" height="100%" fill="url(#pattern-{name})" mask="url(#heat-{name})"/>'
-    every = int(np.ceil(12 / row))
+    every = int(np.ceil(13 / row))
     for i, name in enumerate(names):
-        body += f'<rect class="row" width="100%" y="{at(i / rows)}" height="{at(1 / rows)}"><title>{text.escape(name)}: {_range(values[i])}</title></rect>'
+        body += f'<rect class="row" width="100%" y="{at(i / rows)}" height="{at(1 / rows)}"><title>{text.escape(name, 60)}: {_range(values[i])}</title></rect>'
         if i % every == 0:
-            body += f'<text class="y small" x="-8" y="{at((i + 0.5) / rows)}" dy=".32em">{text.escape(name, 22)}</text>'
+            body += f'<text class="y small" x="-8" y="{at((i + 0.5) / rows)}" dy=".32em">{text.escape(name if len(name) <= 20 else "…" + name[-19:])}</text>'
     first = steps[_starts(len(steps), _COLUMNS)]
     ticks = Scale(float(first[0]), float(max(first[-1], first[0] + 1))).ticks(6, integer=True)
-    body += x_axis([((float(np.interp(value, first, np.arange(columns))) + 0.5) / columns, label) for value, label in ticks], row * rows, "step")
+    places = [(float(np.interp(value, first, np.arange(columns))) + 0.5) / columns for value, _ in ticks]
+    body += x_axis([(place, label) for place, (value, label) in zip(places, ticks) if value <= first[-1]], row * rows, "step")
     keys = _scale_key(scale) + _pattern_key("zero", "zero", zero & ~lost) + _pattern_key("lost", "not finite", lost)
-    kind = "names" if max(map(len, names)) > 8 else ""
+    longest = max(map(len, names))
+    kind = "" if longest <= 6 else "names" if longest <= 13 else "names long"
     return figure(title, drawing(title, description, body, f'width="100%" height="{row * rows:g}"'), note=note, keys=keys, kind=kind)
 
 
 def patterns() -> str:
     """The fillings for what has no colour on the scale, told apart by their shape as well; once a page, before any heat map."""
-    return (
-        '<svg class="defs" width="0" height="0" aria-hidden="true"><defs>'
-        '<pattern id="pattern-zero" width="6" height="6" patternUnits="userSpaceOnUse"><rect class="zero" width="6" height="6"/><path class="zero" d="M-1 7L7-1"/></pattern>'
-        '<pattern id="pattern-lost" width="6" height="6" patternUnits="userSpaceOnUse"><rect class="lost" width="6" height="6"/><path class="lost" d="M0 0L6 6M0 6L6 0"/></pattern>'
-        "</defs></svg>"
+    strokes = {"zero": "M-1 7L7-1", "lost": "M0 0L6 6M0 6L6 0"}
+    drawn = "".join(
+        f'<pattern id="pattern-{name}" width="6" height="6" patternUnits="userSpaceOnUse">'
+        f'<rect class="{name}" width="6" height="6"/><path class="{name}" d="{stroke}"/></pattern>'
+        for name, stroke in strokes.items()
     )
+    return f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs>{drawn}</defs></svg>'
 
 
 def _stretched(source: str) -> str:
@@ -94,8 +97,8 @@ def _scale_key(scale: Scale) -> str:
 
 
 def _pattern_key(name: str, label: str, mask: np.ndarray) -> str:
-    swatch = f'<svg class="sample" width="22" height="12" aria-hidden="true"><rect width="22" height="12" fill="url(#pattern-{name})"/></svg>'
-    return f'<span class="key">{swatch}{label}</span>' if mask.any() else ""
+    sample = swatch(f'<rect width="22" height="12" fill="url(#pattern-{name})"/>')
+    return f'<span class="key">{sample}{label}</span>' if mask.any() else ""
 
 
 def confusion(title: str, counts: np.ndarray, names: list[str], *, description: str, note: str = "") -> str:
@@ -109,22 +112,23 @@ def confusion(title: str, counts: np.ndarray, names: list[str], *, description: 
         body += "".join(_cell(i, j, size, counts, strength, names) for i, j in np.argwhere(counts > 0))
     else:
         colours = np.where(np.eye(size, dtype=bool)[..., None], _RIGHT, _WRONG)
-        body += _stretched(png(np.dstack([colours, 255 * np.where(counts > 0, np.maximum(strength, 0.15), 0)])))
+        body += _stretched(png(np.dstack([colours, 255 * np.where(counts > 0, np.maximum(strength, 0.25), 0)])))
     flat = size <= 12 and max(map(len, names)) <= 3
     for i, name in enumerate(names):
         middle, label = at((i + 0.5) / size), text.escape(name, 12)
-        turned = f'<text x="{middle}" y="-8" class="x">{label}</text>' if flat else f'<svg x="{middle}" y="-6" overflow="visible"><text transform="rotate(-60)" dy=".32em">{label}</text></svg>'
-        body += f'<text class="y" x="-8" y="{middle}" dy=".32em">{label}</text>{turned}'
+        body += f'<text class="y" x="-8" y="{middle}" dy=".32em">{label}</text>'
+        turned = f'<text transform="rotate(-{60 if size <= 12 else 90})" dy=".32em">{label}</text>'
+        body += f'<text x="{middle}" y="-8" class="x">{label}</text>' if flat else f'<svg x="{middle}" y="-6" overflow="visible">{turned}</svg>'
     width = next(kind for kind, most in (("few", 6), ("some", 12), ("many", 25), ("crowd", size)) if size <= most)
-    keys = '<span class="key"><svg class="sample" width="22" height="12"><rect class="right" width="22" height="12"/></svg>right</span>'
-    keys += '<span class="key"><svg class="sample" width="22" height="12"><rect class="wrong" width="22" height="12"/></svg>mistaken</span>'
-    return figure(title, drawing(title, description, body, 'width="100%"'), note=note, keys=keys, kind=f"matrix {width}{'' if flat else ' turned'}")
+    right, wrong = (swatch(f'<rect class="{kind}" width="22" height="12"/>') for kind in ("right", "wrong"))
+    keys = f'<span class="key">{right}right</span><span class="key">{wrong}mistaken</span>'
+    return figure(title, drawing(title, description, body, 'width="100%"'), note=note, keys=keys, kind=f"matrix {width} {'flat' if flat else 'turned'}")
 
 
 def _cell(i: int, j: int, size: int, counts: np.ndarray, strength: np.ndarray, names: list[str]) -> str:
     x, y, side = at(j / size), at(i / size), at(1 / size)
     kind = "right" if i == j else "wrong"
-    hint = f"<title>{text.escape(names[i], 40)} taken for {text.escape(names[j], 40)}: {text.number(counts[i, j])}</title>"
+    hint = f"<title>{text.escape(names[i], 24)} taken for {text.escape(names[j], 24)}: {text.number(counts[i, j])}</title>"
     rect = f'<rect class="{kind}" x="{x}" y="{y}" width="{side}" height="{side}" fill-opacity="{0.12 + 0.88 * strength[i, j]:.2f}">{hint}</rect>'
     tone = "over" if strength[i, j] > 0.5 else "on"
     return f'{rect}<text class="{tone}" x="{at((j + 0.5) / size)}" y="{at((i + 0.5) / size)}" dy=".35em">{text.number(counts[i, j])}</text>'

@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from keras_optlab.report import grids, predictions, result, training, trials
-from keras_optlab.report.assets import SCRIPT, STYLE
 from keras_optlab.report.text import escape
 
+_STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js"))
+_LIMIT = 1_900_000  # bytes of all sections together
 _SECTIONS = (
     result.winner,
     result.use,
@@ -26,8 +28,9 @@ def page(report: dict) -> str:
     """The report as one HTML page that loads nothing from anywhere.
 
     Args:
-        report: plain records, each optional: "title", "kind" ("search" or "train"), "created", "result", "objective", "direction", "winner", "trials", "history", "gradients", "confusion", "class_names", "mistakes",
-            "findings", "data", "versions", "seeds", "load". What is missing is left out of the page; None, NaN and infinities may stand anywhere, and long lists are shown in part.
+        report: plain records, each optional: "title", "kind" ("search" or "train"), "created", "result", "objective", "direction", "winner",
+            "trials", "history", "gradients", "confusion", "class_names", "mistakes", "findings", "data", "versions", "seeds", "load".
+            What is missing is left out of the page; None, NaN and infinities may stand anywhere; long lists are shown in part.
 
     Returns:
         The page's text, at most 2 MB in UTF-8.
@@ -37,15 +40,16 @@ def page(report: dict) -> str:
         >>> "98.3" in report.page({"title": "digits", "result": {"test_accuracy": 0.983}})
         True
     """
-    body = "".join(part(report) for part in _SECTIONS)
-    title = escape(report.get("title") or "Report", 120)
+    body = "".join(_fitting([part(report) for part in _SECTIONS]))
+    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in re.findall(r'<section id="(\w+)"><h2>(.*?)</h2>', body))
+    nav, title = f'<nav aria-label="Sections">{links}</nav>' if links else "", escape(report.get("title") or "Report", 120)
     # Only this style sheet and this script run, by their hashes: even a hole in the escaping could load or execute nothing.
-    policy = f"default-src 'none'; img-src data:; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; img-src data:; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; base-uri 'none'; form-action 'none'"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f'<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,"><title>{title}</title><style>{STYLE}</style></head>'
-        f"<body>{grids.patterns()}<main>{result.headline(report)}{body}</main><script>{SCRIPT}</script></body></html>\n"
+        f'<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,"><title>{title}</title><style>{_STYLE}</style></head>'
+        f"<body>{grids.patterns()}<main>{result.headline(report)}{nav}{body}</main><script>{_SCRIPT}</script></body></html>\n"
     )
 
 
@@ -65,7 +69,7 @@ def save(report: dict, path: str | os.PathLike, overwrite: bool = False) -> Path
 
     Example:
         >>> from keras_optlab import report
-        >>> report.save({"title": "digits"}, "digits.html", overwrite=True)
+        >>> path = report.save({"title": "digits"}, "digits.html", overwrite=True)
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -79,6 +83,15 @@ def save(report: dict, path: str | os.PathLike, overwrite: bool = False) -> Path
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def _fitting(parts: list[str]) -> list[str]:
+    """Every list is cut short already; should hostile names still make the page too large, its largest parts give way to a remark."""
+    while sum(len(part.encode()) for part in parts) > _LIMIT:
+        largest = max(range(len(parts)), key=lambda i: len(parts[i].encode()))
+        title = re.search("<h2>(.*?)</h2>", parts[largest])[1]
+        parts[largest] = f'<section><h2>{title}</h2><p class="note">Left out: it would make this page larger than 2 MB.</p></section>'
+    return parts
 
 
 def _hash(source: str) -> str:

@@ -9,9 +9,9 @@ def section(anchor: str, title: str, body: str, lead: str = "") -> str:
     return f'<section id="{anchor}"><h2>{escape(title)}</h2>{told}{body}</section>' if body else ""
 
 
-def code(source: str | None, label: str) -> str:
+def code(source: str | None, label: str, length: int = 12000) -> str:
     """Program text as a block; the page's script adds a copy button."""
-    return f'<div class="code"><pre tabindex="0" aria-label="{escape(label)}"><code>{escape(source, 12000)}</code></pre></div>' if source else ""
+    return f'<div class="code"><pre tabindex="0" aria-label="{escape(label)}"><code>{escape(source, length)}</code></pre></div>' if source else ""
 
 
 def facts(pairs: list[tuple[str, str]]) -> str:
@@ -22,13 +22,16 @@ def facts(pairs: list[tuple[str, str]]) -> str:
 def table(heads: list[tuple[str, str]], rows: list[str], kind: str = "") -> str:
     """Rows of HTML under (class, title) heads, in a box that scrolls sideways on narrow screens."""
     cells = "".join(f'<th scope="col" class="{style}">{escape(title, 40)}</th>' for style, title in heads)
-    return f'<div class="wide" tabindex="0"><table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>' if rows else ""
+    box = "wide tall" if len(rows) > 25 else "wide"
+    body = f'<thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody>'
+    return f'<div class="{box}" role="region" aria-label="Table" tabindex="0"><table class="{kind}">{body}</table></div>' if rows else ""
 
 
 def columns(*figures: str) -> str:
     """Figures side by side where there is room."""
     drawn = [figure for figure in figures if figure]
-    return f'<div class="columns">{"".join(drawn)}</div>' if len(drawn) > 1 else "".join(drawn)
+    kind = "columns three" if len(drawn) % 3 == 0 else "columns"
+    return f'<div class="{kind}">{"".join(drawn)}</div>' if len(drawn) > 1 else "".join(drawn)
 
 
 def fold(title: str, body: str) -> str:

@@ -14,8 +14,12 @@ import numpy as np
 
 from keras_optlab.report import text
 
-# Anchors of viridis: even in lightness, so it reads for every kind of colour vision and in grey.
-_COLOURS = np.array([[68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]])
+_MARKERS = {
+    "cross": "M-4-4L4 4M-4 4L4-4",
+    "above": "M-5 4L0-5L5 4z",
+    "below": "M-5-4L0 5L5-4z",
+    "star": "M0-8L2.2-2.6L7.8-2.4L3.4 1.1L4.9 6.6L0 3.5L-4.9 6.6L-3.4 1.1L-7.8-2.4L-2.2-2.6z",
+}
 _UNITS = 2000  # the stretched area's width and height: half a pixel on a wide screen
 
 
@@ -50,7 +54,7 @@ class Scale:
             log = len(positive) == len(values) > 0 and positive.max() > 30 * positive.min()
         values = np.log10(positive) if log else values
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-        size = max(abs(low), abs(high), 1e-280)
+        size = 1.0 if log else max(abs(low), abs(high), 1e-280)
         room = 0.05 * (high - low) if high - low > 1e-9 * size else 0.5 if log else 0.1 * size if size > 1e-280 else 1.0
         return cls(low - room, high + room, log)
 
@@ -66,10 +70,14 @@ class Scale:
             every = int(np.ceil((self.high - self.low) / count))
             return [(10.0**e, text.power(10.0**e)) for e in range(int(np.ceil(self.low)), int(np.floor(self.high)) + 1) if e % every == 0]
         low, high = (10.0**self.low, 10.0**self.high) if self.log else (self.low, self.high)
+        if self.log and self.high - self.low >= 0.6:
+            values = [factor * 10.0**e for e in range(int(np.floor(self.low)), int(np.ceil(self.high))) for factor in (1, 2, 5)]
+            return [(v, text.power(float(f"{v:.6g}"))) for v in values if low <= v <= high]
         magnitude = 10.0 ** np.floor(np.log10((high - low) / count))
         step = min(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= 0.999 * (high - low) / count)
         step = max(step, 1.0) if integer else step
-        values = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
+        # Adding zero turns -0.0 into 0.0.
+        values = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step + 0.0
         if share:
             return [(v, text.percent(v, max(0, int(-np.floor(np.log10(100 * step) + 1e-9))))) for v in values]
         digits = max(0, int(-np.floor(np.log10(step) + 1e-9)))
@@ -155,6 +163,8 @@ def chart(
     body += x_axis([(across(value), label) for value, label in across.ticks(6, integer=True)], height, x_label)
     body += "".join(_draw(s, across, down) for s in series)
     keys = "".join(f'<span class="key">{_sample(s)}{text.escape(s.label)}</span>' for s in series if s.label)
+    lost = any(s.shape == "line" and not np.isfinite(s.y).all() for s in series)
+    keys += f'<span class="key">{swatch(marker("cross", "bad", "11", "6"))}not finite</span>' if lost else ""
     note += " (log scale)" if down.log else ""
     return figure(title, drawing(title, description, body, f'width="100%" height="{height}"'), note=note, keys=keys)
 
@@ -187,7 +197,7 @@ def _draw(s: Series, across: Scale, down: Scale) -> str:
         notes = s.notes or ("",) * len(x)
         return "".join(marker(s.shape, s.style, at(a), at(b), note) for a, b, note in zip(x, y, notes) if np.isfinite(b))
     good = np.isfinite(y)
-    alone = good & ~np.roll(np.append(good, False), 1)[:-1] & ~np.append(good, False)[1:]
+    alone = good & ~np.append(False, good[:-1]) & ~np.append(good[1:], False)
     lost = np.flatnonzero(~good)[:40] if s.shape == "line" else []
     return (
         _stretched(f'<path class="curve {s.style}" d="{_path(x, y)}"/>')
@@ -213,9 +223,8 @@ def marker(shape: str, style: str, x: str, y: str, note: str = "") -> str:
     """A point at (x, y), told apart by its shape as well as by its colour; `note` shows on hovering."""
     hint = f"<title>{text.escape(note, 200)}</title>" if note else ""
     if shape in ("dot", "ring"):
-        return f'<circle class="{shape} {style}" cx="{x}" cy="{y}" r="4">{hint}</circle>'
-    outline = {"cross": "M-4-4L4 4M-4 4L4-4", "above": "M-5 4L0-5L5 4z", "below": "M-5-4L0 5L5-4z", "star": "M0-8L2.2-2.6L7.8-2.4L3.4 1.1L4.9 6.6L0 3.5L-4.9 6.6L-3.4 1.1L-7.8-2.4L-2.2-2.6z"}[shape]
-    return f'<svg x="{x}" y="{y}" overflow="visible"><path class="{shape} {style}" d="{outline}">{hint}</path></svg>'
+        return f'<circle class="{shape} {style}" cx="{x}" cy="{y}" r="{2.5 if "tiny" in style else 4}">{hint}</circle>'
+    return f'<svg x="{x}" y="{y}" overflow="visible"><path class="{shape} {style}" d="{_MARKERS[shape]}">{hint}</path></svg>'
 
 
 def _sample(s: Series) -> str:
@@ -224,6 +233,11 @@ def _sample(s: Series) -> str:
         "trail": f'<path class="curve {s.style}" d="M1 6H21"/>',
         "band": f'<rect class="area {s.style}" x="1" y="1" width="20" height="10"/>',
     }.get(s.shape) or marker(s.shape, s.style, "11", "6")
+    return swatch(body)
+
+
+def swatch(body: str) -> str:
+    """A sample for a legend, 22 x 12 pixels."""
     return f'<svg class="sample" width="22" height="12" aria-hidden="true">{body}</svg>'
 
 

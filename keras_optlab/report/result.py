@@ -5,7 +5,7 @@ from collections import Counter
 from keras_optlab.report import plots
 from keras_optlab.report.parts import code, facts, section
 from keras_optlab.report.text import date, duration, escape, finite, interval, number, percent, plural, score, setting
-from keras_optlab.report.trials import best_trial, finished
+from keras_optlab.report.trials import best_trial
 
 
 def headline(report: dict) -> str:
@@ -19,8 +19,8 @@ def headline(report: dict) -> str:
     told = _sentence(report, accuracy, best, objective)
     lead = f'<p class="lead">{told}</p>' if told else ""
     stats = [
-        ("Trials", f"{len(trials):,}" if trials else None),
-        ("Time in trials", duration(sum(finite(t.get("seconds")) or 0 for t in trials)) if trials else None),
+        ("Trials", f"{len(trials):,}" if len(trials) > 1 else None),
+        ("Training time", duration(sum(finite(t.get("seconds")) or 0 for t in trials)) if trials else None),
         ("Parameters", number(result["parameters"]) if finite(result.get("parameters")) is not None else None),
         ("Test loss", number(result["test_loss"]) if finite(result.get("test_loss")) is not None else None),
     ]
@@ -35,13 +35,12 @@ def _sentence(report: dict, accuracy: float | None, best: dict | None, objective
     trials, data, majority = report.get("trials") or [], report.get("data") or {}, finite((report.get("result") or {}).get("majority"))
     subject = f"The best of {plural(len(trials), 'trial')}" if len(trials) > 1 else "The model"
     if accuracy is None:
-        good = sum(map(finished, trials))
-        return f"{subject} reached {score(best['score'], objective)} {escape(objective)}; {good:,} of {plural(len(trials), 'trial')} came to an end." if best else ""
+        return f"{subject} reached a {escape(objective)} of {score(best['score'], objective)}." if best else ""
     count = int(finite(data.get("test")) or 0)
     images, low = f"{plural(count, 'test image')} it had never seen" if count > 0 else "the test images", accuracy
     told = f"{subject} recognizes {percent(accuracy)} of {images}"
     if count > 0 and 0 <= accuracy <= 1:
-        low, high = interval(accuracy, count)
+        low, high = interval(accuracy, float(count))
         told += f" (95\u00a0% interval {percent(low)} to {percent(high)})"
     if majority is None:
         return told + "."
@@ -69,7 +68,7 @@ def winner(report: dict) -> str:
     best, values = report.get("winner") or {}, (report.get("winner") or {}).get("values") or {}
     pairs = facts([(f"<code>{escape(name)}</code>", f"<code>{escape(setting(value), 120)}</code>") for name, value in list(values.items())[:100]])
     source = code(best.get("code"), "The configuration as Python")
-    body = f'<div class="columns uneven">{pairs}{source}</div>' if pairs and source else pairs + source
+    body = f'<div class="columns narrow">{pairs}{source}</div>' if pairs and source else pairs + source
     trial = f"Trial {escape(best['trial_id'])}. " if best.get("trial_id") is not None else ""
     lead = f"{trial}The code builds the same model and optimizer again." if source else trial
     return section("winner", "Winning configuration" if report.get("kind") != "train" else "Configuration", body, lead)
@@ -77,7 +76,7 @@ def winner(report: dict) -> str:
 
 def use(report: dict) -> str:
     """How to load the model."""
-    return section("use", "Use the model", code(report.get("load"), "How to load the model"), "Scaling and resizing are inside the model: it takes raw pixels.") if report.get("load") else ""
+    return section("use", "Use the model", code(report.get("load"), "How to load the model"))
 
 
 def provenance(report: dict) -> str:

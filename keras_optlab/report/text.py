@@ -3,13 +3,13 @@
 import html
 import re
 from datetime import datetime
+from numbers import Integral
 
 import numpy as np
 
 # Control characters are invalid in HTML, lone surrogates cannot be encoded, and bidirectional overrides let a name rewrite its surroundings.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_HUGE = 1e300  # spans of such values would overflow: on a page they are infinite
 NOTHING = "–"
 
 
@@ -35,33 +35,44 @@ def finite(value) -> float | None:
 
 def floats(values) -> np.ndarray:
     """A list of numbers, None, and the strings "inf", "-inf" and "nan" as a float array; what is no number becomes NaN."""
-    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "fiu":
-        values = values.astype(float)
-        return np.where(np.abs(values) >= _HUGE, np.copysign(np.inf, values), values)
-    return np.array([_float(value) for value in _sequence(values)], float)
+    try:
+        return _clean(np.array(_sequence(values), float).reshape(len(values)))
+    except (TypeError, ValueError, OverflowError):
+        return _clean(np.array([_float(value) for value in _sequence(values)], float))
 
 
 def matrix(rows, width: int) -> np.ndarray:
     """Rows of numbers as a float array with `width` columns; short rows are filled up with NaN."""
-    result = np.full((len(_sequence(rows)), width), np.nan)
-    for target, row in zip(result, _sequence(rows)):
-        row = floats(row)[:width]
+    try:
+        read = _clean(np.array(_sequence(rows), float))
+    except (TypeError, ValueError, OverflowError):
+        read = [floats(row) for row in _sequence(rows)]
+    result = np.full((len(read), width), np.nan)
+    for target, row in zip(result, read):
+        row = np.atleast_1d(row)[:width]
         target[: len(row)] = row
     return result
 
 
-def _sequence(values) -> list | np.ndarray:
+def names(values) -> list[str]:
+    """A list or array of names as strings."""
+    return [str(value) for value in _sequence(values)]
+
+
+def _clean(values: np.ndarray) -> np.ndarray:
+    """Spans of huge values would overflow: on a page they are infinite."""
+    return np.where(np.abs(values) >= 1e300, np.copysign(np.inf, values), values)
+
+
+def _sequence(values) -> list | tuple | np.ndarray:
     return values if isinstance(values, (list, tuple, np.ndarray)) else []
 
 
 def _float(value) -> float:
-    if np.ndim(value):
-        return np.nan
     try:
-        number = float(value)
+        return np.nan if np.ndim(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         return np.nan
-    return float(np.copysign(np.inf, number)) if abs(number) >= _HUGE else number
 
 
 def number(value) -> str:
@@ -87,10 +98,12 @@ def power(value: float) -> str:
 
 
 def percent(value, digits: int = 1) -> str:
-    """A share as per cent: 98.3 %."""
+    """A share as per cent: 98.3 %; with more digits where it would read as all or nothing without being it."""
     value = finite(value)
     if value is None:
         return NOTHING
+    while digits < 4 and min(abs(value), abs(1 - value)) > 1e-9 and round(100 * value, digits) in (0, 100):
+        digits += 1
     text = f"{100 * value:.{digits}f}"
     return f"{text.removesuffix('.0')}\u00a0%"
 
@@ -107,7 +120,7 @@ def is_share(name: str) -> bool:
 
 def setting(value) -> str:
     """A hyperparameter's value as it would be written in code."""
-    if isinstance(value, (bool, str)) or value is None:
+    if isinstance(value, (str, Integral)) or value is None:
         return str(value)
     return number(value).replace(",", "") if finite(value) is not None else str(value)
 
@@ -139,7 +152,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def interval(share: float, count: int) -> tuple[float, float]:
+def interval(share: float, count: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a share seen among `count` cases."""
     z = 1.96
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)

@@ -7,9 +7,9 @@ import numpy as np
 from keras_optlab.report.grids import heat_map, pool
 from keras_optlab.report.parts import code, columns, facts, fold, section, table
 from keras_optlab.report.plots import Series, chart, decimate
-from keras_optlab.report.text import escape, finite, floats, is_share, matrix, number, percent
+from keras_optlab.report.text import escape, finite, floats, is_share, matrix, names, number, percent, setting
 
-_PANELS, _FINDINGS, _LAYERS = 8, 40, 300
+_PANELS, _FINDINGS, _LAYERS = 8, 30, 300
 _SIGNS = {"error": "M8 1L15 15H1z", "warning": "M8 1L15 15H1z", "info": "M8 1A7 7 0 1 0 8 15A7 7 0 1 0 8 1z"}
 
 
@@ -17,8 +17,8 @@ def curves(report: dict) -> str:
     """Loss, metrics and learning rate of the winner's training."""
     history = {name: floats(values) for name, values in (report.get("history") or {}).items()}
     history = {name: values for name, values in history.items() if len(values)}
-    names = [name for name in history if name != "learning_rate" and name.removeprefix("val_") == name or name.removeprefix("val_") not in history]
-    panels = [_panel(name, history) for name in names[:_PANELS]]
+    drawn = [name for name in history if name != "learning_rate" and name.removeprefix("val_") == name or name.removeprefix("val_") not in history]
+    panels = [_panel(name, history) for name in drawn[:_PANELS]]
     return section("training", "Training", columns(*panels, _rate(report, history)))
 
 
@@ -32,7 +32,7 @@ def _panel(name: str, history: dict[str, np.ndarray]) -> str:
 
 def _rate(report: dict, history: dict[str, np.ndarray]) -> str:
     gradients = report.get("gradients") or {}
-    steps, rate = floats(gradients.get("steps")), floats(gradients.get("learning_rate"))
+    steps, rate = _steps(gradients), floats(gradients.get("learning_rate"))
     x, name = (steps, "step") if len(rate) and len(rate) == len(steps) else (None, "epoch")
     rate = rate if x is not None else history.get("learning_rate", np.zeros(0))
     if not len(rate):
@@ -42,10 +42,15 @@ def _rate(report: dict, history: dict[str, np.ndarray]) -> str:
     return chart("learning rate", [Series(*decimate(x, rate), "first")], description=told, x_label=name, log=False)
 
 
+def _steps(record: dict) -> np.ndarray:
+    steps = floats(record.get("steps"))
+    return np.where(np.isfinite(steps), steps, np.arange(len(steps)))
+
+
 def gradients(report: dict) -> str:
     """Gradient norms layer by layer as a heat map, and how far an update moves the weights."""
     record = report.get("gradients") or {}
-    layers, steps = [str(name) for name in record.get("layers") or []], floats(record.get("steps"))
+    layers, steps = names(record.get("layers")), _steps(record)
     if not layers or not len(steps):
         return ""
 
@@ -68,7 +73,8 @@ def gradients(report: dict) -> str:
 
 def _ratio(updates: np.ndarray, weights: np.ndarray) -> np.ndarray:
     usable = np.isfinite(updates) & np.isfinite(weights) & (weights > 0) & (updates > 0)
-    return np.divide(updates, weights, out=np.full(updates.shape, np.nan), where=usable)
+    with np.errstate(over="ignore"):
+        return np.divide(updates, weights, out=np.full(updates.shape, np.nan), where=usable)
 
 
 def _movement(updates: np.ndarray, weights: np.ndarray, steps: np.ndarray) -> str:
@@ -90,7 +96,8 @@ def _movement(updates: np.ndarray, weights: np.ndarray, steps: np.ndarray) -> st
 def _numbers(layers: list[str], norms: np.ndarray, updates: np.ndarray, weights: np.ndarray, zeros: np.ndarray, broken: np.ndarray) -> str:
     ratio, rows = _ratio(updates, weights), []
     for i, layer in enumerate(layers[:_LAYERS]):
-        cells = [number(_median(norms[:, i])), number(_last(norms[:, i])), number(_median(ratio[:, i])), percent(_last(zeros[:, i])), f"{int(broken[:, i].sum()):,}"]
+        cells = [number(value) for value in (_median(norms[:, i]), _last(norms[:, i]), _median(ratio[:, i]))]
+        cells += [percent(_last(zeros[:, i])), number(broken[:, i].sum())]
         rows.append(f'<tr><th scope="row">{escape(layer, 60)}</th>' + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>")
     heads = [("", "Layer"), *(("n", name) for name in ("Median norm", "Last norm", "Median update/weights", "Zeros at the end", "Steps not finite"))]
     more = f'<p class="note">The first {_LAYERS} of {len(layers):,} layers.</p>' if len(layers) > _LAYERS else ""
@@ -110,17 +117,28 @@ def _last(values: np.ndarray) -> float:
 def findings(report: dict) -> str:
     """What the rules found: causes by severity, and under each what follows from it."""
     found = (report.get("findings") or [])[:_FINDINGS]
-    codes = {finding.get("code") for finding in found}
-    causes = [f for f in found if f.get("cause") is None or f.get("cause") not in codes or f.get("cause") == f.get("code")]
+    first = {finding.get("code"): finding for finding in reversed(found)}
+    roots = [_root(finding, first) for finding in found]
     order = {"error": 0, "warning": 1}
-    causes.sort(key=lambda f: (order.get(f.get("severity"), 2), finite(f.get("first_step")) or 0))
+    causes = [finding for finding, root in zip(found, roots) if root is finding]
     body = ""
-    for cause in causes:
-        under = "".join(_finding(f) for f in found if f.get("cause") == cause.get("code") and f not in causes)
+    for cause in sorted(causes, key=lambda f: (order.get(f.get("severity"), 2), finite(f.get("first_step")) or 0)):
+        under = "".join(_finding(finding) for finding, root in zip(found, roots) if root is cause and finding is not cause)
         body += _finding(cause, f'<div class="under"><p class="note">What follows from it</p>{under}</div>' if under else "")
     total = len(report.get("findings") or [])
     more = f'<p class="note">The first {_FINDINGS} of {total:,} findings.</p>' if total > _FINDINGS else ""
     return section("findings", "Findings", body + more)
+
+
+def _root(finding: dict, first: dict[str, dict]) -> dict:
+    """The cause at the end of the chain of causes; a finding whose chain is a circle stands for itself."""
+    seen, root = [finding], finding
+    while first.get(root.get("cause")) is not None:
+        root = first[root["cause"]]
+        if any(root is other for other in seen):
+            return finding
+        seen.append(root)
+    return root
 
 
 def _finding(finding: dict, under: str = "") -> str:
@@ -130,19 +148,23 @@ def _finding(finding: dict, under: str = "") -> str:
     first, last = finite(finding.get("first_step")), finite(finding.get("last_step"))
     where = [f"in <code>{escape(finding['layer'])}</code>"] if finding.get("layer") else []
     where += [f"steps {number(first)} to {number(last)}" if last not in (None, first) else f"step {number(first)}"] if first is not None else []
-    evidence = facts([(escape(name, 40), escape(number(value) if finite(value) is not None else value, 40)) for name, value in list((finding.get("evidence") or {}).items())[:12]])
+    evidence = facts([(escape(name, 30), escape(setting(value), 30)) for name, value in list((finding.get("evidence") or {}).items())[:8]])
     return (
-        f'<article class="finding {severity}"><h3>{sign}{severity.capitalize()}: <code>{escape(finding.get("code", ""))}</code> <span>{", ".join(where)}</span></h3>'
+        f'<article class="finding {severity}">'
+        f'<h3>{sign}{severity.capitalize()}: <code>{escape(finding.get("code", ""))}</code> <span>{", ".join(where)}</span></h3>'
         f"<p>{_prose(finding.get('message') or '')}</p>{evidence}{_advice(finding.get('advice') or '')}{under}</article>"
     )
 
 
 def _prose(value: str) -> str:
-    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(value, 1000))
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(value, 600))
 
 
 def _advice(value: str) -> str:
-    """Advice is a sentence, and code on the lines after it."""
+    """Advice is a sentence, with code on the lines after it or in backticks after its colon."""
     sentence, _, rest = str(value).strip().partition("\n")
+    ending = re.fullmatch(r"(.*:) `([^`]+)`\.?", sentence)
+    if ending and not rest:
+        sentence, rest = ending.groups()
     rest = "\n".join(line for line in rest.strip("\n").split("\n") if not line.strip().startswith("```"))
-    return (f'<p class="advice"><b>Try</b> {_prose(sentence)}</p>' if sentence else "") + code(rest, "Advice as code")
+    return (f'<p class="advice"><b>Try</b> {_prose(sentence)}</p>' if sentence else "") + code(rest, "Advice as code", 1200)
