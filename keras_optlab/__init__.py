@@ -4,7 +4,7 @@ import importlib
 from keras_optlab import layers, optimizers, schedules
 
 __version__ = "0.1.0"
-LAZY = ("callbacks", "cli", "data", "diagnosis", "problems", "report", "search", "testing", "training")
+LAZY = ("callbacks", "cli", "data", "diagnosis", "problems", "report", "results", "search", "testing", "training")
 
 
 def __getattr__(name: str):

@@ -119,7 +119,7 @@ class ImageData:
 
         Example:
             >>> data = load("digits")
-            >>> model.fit(data.batches("train", 32, shuffle=True), validation_data=data.batches("validation", 256))
+            >>> model.fit(data.batches("train", 32, shuffle=True), validation_data=data.batches("validation", 256), shuffle=False)
         """
         indices = self._part(part)
         dataset = tf.data.Dataset.from_tensor_slices(indices)
@@ -259,8 +259,9 @@ def _keras_dataset(name: str):
 
 def _npz(path: Path):
     try:
-        file = np.load(path, allow_pickle=False)
-        arrays = {} if isinstance(file, np.ndarray) else dict(file)
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            arrays = {} if isinstance(file, np.ndarray) else {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise ValueError(f"`source` does not exist. Received: {path}") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
@@ -344,10 +345,10 @@ def _split(labels: np.ndarray, given: np.ndarray, class_names: list[str], valida
 
 def _from_arrays(name, parts, class_names, size, validation, test, seed) -> ImageData:
     parts = {part: (np.asarray(x), np.asarray(y)) for part, (x, y) in parts.items()}
-    for part, (x, y) in parts.items():
-        if len(x) != len(y):
-            raise ValueError(f"`source`: each image needs one label. Received: {len(x)} images and {len(y)} labels in the {part} part")
     images = _pixels({part: x for part, (x, _) in parts.items()})
+    for part, (x, y) in parts.items():
+        if x.shape[:1] != y.shape[:1]:
+            raise ValueError(f"`source`: each image needs one label. Received: images {x.shape} and labels {y.shape} in the {part} part")
     labels, class_names = _classes({part: y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for part, (_, y) in parts.items()}, class_names)
     given = np.concatenate([np.full(len(x), PARTS.index(part)) for part, x in images.items()])
     indices = _split(labels, given, class_names, validation, test, seed)

@@ -1,5 +1,6 @@
-"""What makes a trained classifier usable on its own: raw pixels in, class names inside."""
+"""Layers and a loss of image classifiers, and what makes a trained one usable on its own: raw pixels in, class names inside."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -34,6 +35,54 @@ class ClassNames(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_optlab")
+class RandomAffine(keras.layers.Layer):
+    """Turns, zooms, stretches and shifts images at random while training, each image in another way, with one interpolation for all.
+
+    Three Keras layers one after the other would interpolate, and so blur, three times. The edge is continued outwards.
+
+    Args:
+        shift: Largest shift, as a share of height and width.
+        zoom: Largest change of height and of width, as a share, below 1.
+        rotation: Largest angle, as a share of a full turn.
+        seed: An integer makes the sequence repeatable. Defaults to none.
+
+    Example:
+        >>> images = RandomAffine(shift=0.1, zoom=0.1, rotation=0.03)(images, training=True)
+    """
+
+    def __init__(self, shift: float, zoom: float, rotation: float, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        for name, value in (("shift", shift), ("zoom", zoom), ("rotation", rotation)):
+            if not 0 <= value < 1:
+                raise ValueError(f"RandomAffine({name}=...) must be at least 0 and below 1. Received: {value!r}")
+        self.shift, self.zoom, self.rotation, self.seed = shift, zoom, rotation, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # XLA lacks its transformation of images
+
+    def call(self, images, training=False):
+        if not training:
+            return images
+        count, height, width = ops.shape(images)[:3]
+        turn, tall, wide, down, right = ops.unstack(keras.random.uniform((5, count), -1, 1, seed=self.seed_generator))
+        cos, sin = (function(2 * math.pi * self.rotation * turn) for function in (ops.cos, ops.sin))
+        tall, wide = 1 + self.zoom * tall, 1 + self.zoom * wide
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        # where the pixel (x, y) comes from: (a x + b y + c, d x + e y + f), turned about the middle
+        a, b, d, e = wide * cos, -wide * sin, tall * sin, tall * cos
+        c = middle_x - a * middle_x - b * middle_y + self.shift * width * right
+        f = middle_y - d * middle_x - e * middle_y + self.shift * height * down
+        transforms = ops.stack([a, b, c, d, e, f, ops.zeros_like(a), ops.zeros_like(a)], axis=1)
+        moved = ops.image.affine_transform(ops.cast(images, "float32"), transforms, fill_mode="nearest", data_format="channels_last")
+        return ops.cast(moved, images.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "shift": self.shift, "zoom": self.zoom, "rotation": self.rotation, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("keras_optlab")
 class SmoothedCrossentropy(keras.losses.Loss):
     """Cross-entropy of integer labels and probabilities, with label smoothing.
 
@@ -41,7 +90,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         label_smoothing: Share of the target spread evenly over all classes, from 0 up to 1. Defaults to 0.1.
 
     Example:
-        >>> model.compile("adam", SmoothedCrossentropy(0.1), ["accuracy"])
+        >>> model.compile("adam", SmoothedCrossentropy(0.1), metrics=["accuracy"])
 
     Reference: [Szegedy et al., 2015](https://arxiv.org/abs/1512.00567)
     """

@@ -2,14 +2,16 @@
 import difflib
 import math
 import warnings
+from dataclasses import replace
 
 import keras
 import numpy as np
 
-from keras_optlab.diagnosis import Finding, GradientWarning, Record, examine, rules
+from keras_optlab.diagnosis import Finding, GradientWarning, Record, examine
+from keras_optlab.diagnosis.rules import RULES, ordered
 from keras_optlab.training import instrument
 
-RECENT = 16  # samples that the rules see while training runs, beside the first one
+RECENT = 20  # samples that the rules see while training runs, the first one of all included
 
 
 class GradientMonitor(keras.callbacks.Callback):
@@ -25,7 +27,7 @@ class GradientMonitor(keras.callbacks.Callback):
 
     Args:
         every: measure one in this many optimizer steps. Defaults to `50`.
-        ignore: codes of findings not to look for, such as `["dead-units"]`; `keras_optlab.diagnosis.rules` lists them. Defaults to none.
+        ignore: codes of findings not to look for, such as `["dead-units"]`; `keras_optlab.diagnosis.rules.RULES` lists them. Defaults to none.
 
     Attributes:
         record: `keras_optlab.diagnosis.Record` of what was measured, over all fits.
@@ -48,14 +50,15 @@ class GradientMonitor(keras.callbacks.Callback):
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
             raise ValueError(f"GradientMonitor(every=...): `every` must be an integer of at least 1, a number of steps. Received: every={every!r}")
         for code in ignore:
-            if code not in rules:
-                near = difflib.get_close_matches(str(code), rules, n=1)
+            if code not in RULES:
+                near = difflib.get_close_matches(str(code), RULES, n=1)
                 raise ValueError(
-                    f"GradientMonitor(ignore=...): `ignore` must list codes of findings: {', '.join(rules)}. Received: {code!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+                    f"GradientMonitor(ignore=...): `ignore` must list codes of findings: {', '.join(RULES)}. Received: {code!r}." + (f" Did you mean {near[0]!r}?" if near else "")
                 )
         self.every, self.ignore = int(every), tuple(ignore)
-        self._record, self._findings, self._told = Record(), {}, set()
-        self._switch, self._pending, self._norms, self._window = None, [], [], 1
+        self._record, self._findings, self._told, self._unseen = Record(), {}, set(), False
+        self._switch, self._windows, self._norms, self._norm = None, [], [], None
+        self._calls, self._period = 1, self.every  # train function calls in a window (the micro-steps of one update), and windows from sample to sample
 
     @property
     def record(self) -> Record:
@@ -65,33 +68,40 @@ class GradientMonitor(keras.callbacks.Callback):
     @property
     def findings(self) -> list[Finding]:
         self._drain()
-        return sorted(self._findings.values(), key=lambda f: (f.cause is not None, ["error", "warning", "info"].index(f.severity), f.first_step))
+        self._examine()
+        return ordered(list(self._findings.values()))
 
     def wants(self, call: int) -> bool:
         """Whether to measure this call of the train function, counted from the start of the fit."""
-        window, place = divmod(call, self._window)
+        window = call // self._calls
         return window % (max(1, self._period // 5) if window < 2 * self._period else self._period) == 0
 
-    def receive(self, sample):
-        self._pending.append(sample)
+    def receive(self, call: int, sample):
+        """Takes one measured call."""
+        if call % self._calls == 0 or not self._windows:
+            self._windows.append([])
+        self._windows[-1].append(sample)
 
     def epoch_logs(self) -> dict[str, float]:
-        """What an epoch's logs get."""
+        """What the logs of the epoch that just ended get."""
         self._drain()
         if self._norms:
-            self._norms = [float(np.mean(self._norms))]
-        return {"grad_norm": self._norms[0]} if self._norms else {}
+            self._norm = float(np.mean(self._norms))
+        return {} if self._norm is None else {"grad_norm": self._norm}
 
     def on_train_begin(self, logs=None):
-        self._drain()
+        self._drain(whole=False)
         self._listen()
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._switch is None:  # driven by hand: there was no train function yet
             self._listen()
-        if len(self._pending) > self._window:  # all but the last are ready: no waiting for the device
+        if len(self._windows) > 1:  # all but the last are ready: no waiting for the device
             self._drain(keep=1)
             self._tell()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._norms = []
 
     def on_epoch_end(self, epoch, logs=None):
         added = self.epoch_logs()
@@ -101,12 +111,73 @@ class GradientMonitor(keras.callbacks.Callback):
             for name, value in logs.items():
                 if isinstance(value, (int, float)):
                     self._record.logs.setdefault(name, []).append(float(value))
-        self._fresh = True
         self._tell()
 
     def on_train_end(self, logs=None):
-        self._drain()
+        self._drain(whole=False)
         if self._switch is not None:
             instrument.leave(self._switch, self)
             self._switch = None
         self._tell()
+
+    def _listen(self):
+        self._switch = instrument.listen(self.model, self)
+        if self._switch is None:
+            return
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # LossScaleOptimizer
+        micro, steps = optimizer.gradient_accumulation_steps or 1, self.model.steps_per_execution
+        self._calls = micro // math.gcd(micro, steps)
+        self._period = max(1, self.every * micro // (steps * self._calls))
+
+    def _drain(self, keep=0, whole=True):
+        """Reads the samples from the device. `whole`: a window that goes on is left for later."""
+        if whole and self._windows and len(self._windows[-1]) < self._calls:
+            keep = 1
+        while len(self._windows) > keep:
+            self._add(self._windows.pop(0))
+
+    def _add(self, window):
+        readings = [(sample, *sample.read()) for sample in window]
+        updates = [r for r in readings if r[4] > r[3]]
+        if not updates and len(window) < self._calls:
+            return
+        sample, values, rate, before, after = (updates or readings)[-1]
+        missing = values[:, 0] < 0
+        values = np.where(np.isfinite(values), values, [np.inf, np.inf, np.inf, np.nan, 1.0])
+        values[missing, 0], values[missing, 3:] = np.nan, np.nan
+        skipped = after == before
+        if skipped and self._calls > 1 and np.isfinite(np.nansum(values[:, 0])):
+            skipped, values[:, 2] = False, np.nan  # the update of this window fell between two samples
+        self._record.add(before, values, sample.weights, rate, _loss(sample.logs), skipped)
+        norm = float(np.sqrt(np.nansum(values[:, 0] ** 2)))
+        if skipped:
+            self._norm = norm if self._norm is None else self._norm
+        else:
+            self._norms.append(norm)
+        self._unseen = True
+
+    def _examine(self):
+        if self._unseen:
+            self._unseen = False
+            for finding in examine(self._record.tail(RECENT), self.ignore):
+                known = self._findings.get((finding.code, finding.layer))
+                self._findings[finding.code, finding.layer] = replace(finding, first_step=known.first_step) if known else finding
+
+    def _tell(self):
+        self._examine()
+        for key, finding in self._findings.items():
+            if finding.severity != "info" and key not in self._told:
+                self._told.add(key)
+                warnings.warn(
+                    f'{finding} Silence with `GradientMonitor(ignore=["{finding.code}"])` or '
+                    '`warnings.filterwarnings("ignore", category=keras_optlab.diagnosis.GradientWarning)`.',
+                    GradientWarning,
+                    stacklevel=2,
+                )
+
+
+def _loss(logs) -> float:
+    if not isinstance(logs, dict) or "loss" not in logs:
+        return math.nan
+    loss = float(np.mean(keras.ops.convert_to_numpy(logs["loss"])))
+    return loss if math.isfinite(loss) else math.inf

@@ -97,23 +97,49 @@ class Record:
         """Number of entries of each weight."""
         return np.array([math.prod(w["shape"]) for w in self.facts["weights"]], "float64")
 
-    def per_layer(self, name: str) -> np.ndarray:
-        """(samples, layers): norms as the root of the sum of squares, shares averaged by size. NaN where a layer has no value."""
-        values, sizes = self.array(name), self.sizes()
-        table = np.full((len(self), len(self.layers)), np.nan)
-        for j in range(len(self.layers)):
-            mine = [i for i, layer in enumerate(self.layer_of) if layer == j]
-            x, there = values[:, mine], ~np.isnan(values[:, mine])
-            weight = np.where(there, sizes[mine], 0.0)
-            kept = np.where(there, x, 0.0)
-            result = np.sqrt((kept**2).sum(1)) if name.endswith("norm") else (kept * weight).sum(1) / np.maximum(weight.sum(1), 1)
-            table[:, j] = np.where(there.any(1), result, np.nan)
-        return table
+    def applied(self) -> np.ndarray:
+        """Indices of the samples whose step the optimizer did not refuse."""
+        return np.flatnonzero(~np.array(self.skipped, bool))
+
+    def matrices(self) -> np.ndarray:
+        """Which weights are kernels: more than one axis."""
+        return np.array([len(w["shape"]) > 1 for w in self.facts["weights"]], bool)
+
+    def layer_sizes(self, which=None) -> np.ndarray:
+        """Entries of each layer's weights, or of those weights `which` is true for."""
+        sizes = np.array([math.prod(w["shape"]) for w in self.facts["weights"]], "float64")
+        return np.bincount(self.layer_of, sizes if which is None else sizes * which, len(self.layers))
+
+    def per_layer(self, name: str, which=None) -> np.ndarray:
+        """(samples, layers): norms as the root of the sum of squares, shares averaged by size. NaN where a layer has no value.
+
+        Args:
+            name: one of `STATISTICS`.
+            which: boolean for each weight, the ones to count. Defaults to all.
+        """
+        values = self.array(name)
+        there = ~np.isnan(values) if which is None else ~np.isnan(values) & which
+        values = np.where(there, values, 0.0)
+        layer = np.equal.outer(self.layer_of, range(len(self.layers))).astype("float64").reshape(-1, len(self.layers))
+        counts = there @ layer
+        if name.endswith("norm"):
+            finite = np.isfinite(values)
+            result = np.where((~finite) @ layer > 0, np.inf, np.sqrt(np.where(finite, values, 0.0) ** 2 @ layer))
+        else:
+            sizes = np.array([math.prod(w["shape"]) for w in self.facts["weights"]], "float64")
+            result = (values * sizes) @ layer / np.maximum((there * sizes) @ layer, 1)
+        return np.where(counts > 0, result, np.nan)
 
     def total(self, name: str = "grad_norm") -> np.ndarray:
         """(samples,): the norm over all weights. NaN where there is no value at all."""
         values = self.array(name)
         return np.where(np.isnan(values).all(1), np.nan, np.sqrt(np.nansum(values**2, axis=1)))
+
+    def improvement(self) -> float:
+        """By which part the loss has fallen from the first sample to the last: 0 where it is not known, -inf where it is not finite any more."""
+        if not self.loss or not np.isfinite(self.loss[0]) or np.isnan(self.loss[-1]):
+            return 0.0
+        return (self.loss[0] - self.loss[-1]) / max(abs(self.loss[0]), 1e-12)
 
     def to_dict(self) -> dict:
         """JSON-able: None stands for NaN, "inf" for infinity."""

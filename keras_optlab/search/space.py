@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from keras_tuner.engine import hyperparameters as kinds
@@ -210,9 +210,10 @@ class Space:
         """The clean row to try first."""
         return self.clean(np.array([[p.start() for p in self.parameters]]))[0][0]
 
-    def encode(self, values: dict) -> np.ndarray:
-        """Clean row of a configuration; an active parameter that it does not name had its default."""
-        return self.clean(np.array([[p.code(values.get(p.name, p.default)) for p in self.parameters]]))[0][0]
+    def encode(self, configurations: Sequence[dict]) -> np.ndarray:
+        """Clean rows of configurations; an active parameter that one does not name had its default."""
+        codes = [[p.code(values.get(p.name, p.default)) for p in self.parameters] for values in configurations]
+        return self.clean(np.array(codes, float).reshape(len(configurations), len(self)))[0]
 
     def decode(self, row: np.ndarray) -> dict:
         """The active parameters of a clean row and their values."""
@@ -236,7 +237,7 @@ class Space:
 
     def for_optuna(self, values: dict) -> list[tuple]:
         """What Optuna keeps of a configuration: (name, longer name if that one is taken, value, distribution) of what can vary."""
-        active = self.clean(self.encode(values)[None])[1][0]
+        active = self.clean(self.encode([values]))[1][0]
         found = [p for j, p in enumerate(self.parameters) if active[j] and p.levels != 1 and p.name in values]
         return [(p.name, " ".join([p.name, *(f"[{n}={'|'.join(map(str, v))}]" for n, v in p.when)]), values[p.name], p.distribution()) for p in found]
 

@@ -49,7 +49,7 @@ class Sample:
 class Switch:
     """Stands in for `model.train_function` during one fit.
 
-    A listener has `wants(call) -> bool`, `call` counting from the start of the fit, and `receive(sample)`.
+    A listener has `wants(call) -> bool`, `call` counting from the start of the fit, and `receive(call, sample)`.
     """
 
     def __init__(self, model):
@@ -78,7 +78,7 @@ class Switch:
             if measured.sample:
                 sample = Sample(self.measuring.facts(), *measured.sample, measured.logs)
                 for listener in wanting:
-                    listener.receive(sample)
+                    listener.receive(call, sample)
         return (self.logs, *out[1:]) if BACKEND == "jax" else self.logs
 
     def epoch_logs(self, logs):

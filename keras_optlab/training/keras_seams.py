@@ -18,7 +18,10 @@ def trainable_variables(optimizer) -> list:
     return optimizer._trainable_variables
 
 
-def directions(model) -> dict[str, str]:
-    """Which way is better, of the compiled metrics that say so: {"accuracy": "max"}."""
-    metrics = [m for group in model.metrics for m in getattr(group, "metrics", [group])]
-    return {m.name: {"up": "max", "down": "min"}[m._direction] for m in metrics if getattr(m, "_direction", None)}
+def directions(model) -> dict[str, str | None] | None:
+    """The compiled metrics, and which way is better where they say so: {"accuracy": "max", "my_metric": None}. None before Keras has built them."""
+    groups = list(model.metrics)
+    if not all(getattr(group, "built", True) for group in groups if hasattr(group, "metrics")):
+        return None
+    metrics = [m for group in groups for m in getattr(group, "metrics", [group])]
+    return {m.name: {"up": "max", "down": "min"}.get(getattr(m, "_direction", None)) for m in metrics}

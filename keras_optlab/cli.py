@@ -1,0 +1,275 @@
+"""The command line: every command is a few lines over the public API."""
+import argparse
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import keras
+
+from keras_optlab import data, layers, optimizers, report, results, schedules
+
+STARTED = time.monotonic()
+RESERVE = 12.0  # seconds of a search's minutes that are kept for saving, testing and the report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        return args.command(args) or 0
+    except KeyboardInterrupt:
+        return tell("Interrupted.", 130)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        if args.debug:
+            raise
+        return tell(f"keras-optlab: {short(error)}", 1)
+
+
+def parser() -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser("keras-optlab", description="Search, train and explain image classifiers with Keras.")
+    main_parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    commands = main_parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name, command, help):
+        one = commands.add_parser(name, help=help, description=help)
+        one.set_defaults(command=command)
+        one.add_argument("--json", action="store_true", help="print JSON and nothing else")
+        return one
+
+    def on_data(one):
+        one.add_argument("data", metavar="DATA", help='"digits", a folder of class folders, an .npz, or the name of a keras.datasets set')
+        one.add_argument("--output", default="saved_models", metavar="FOLDER", help="where the model and the report go (default: %(default)s)")
+        one.add_argument("--seed", type=int, default=0, help="seed of the split, the search and the training (default: %(default)s)")
+        one.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the images the model sees (default: from the data)")
+        one.add_argument("--overwrite", action="store_true", help="start anew, replacing what is there")
+
+    one = add("search", search, "search optimizer, rate, schedule, regularization and architecture of an image classifier")
+    on_data(one)
+    one.add_argument("--minutes", type=positive, help="wall clock of the whole command (default: 4, or unlimited where --trials is given)")
+    one.add_argument("--trials", type=int, help="most configurations to train (default: as many as fit into the time)")
+    one.add_argument("--sampler", default="gp", help="see `keras-optlab list samplers` (default: %(default)s)")
+    one = add("train", train, "train one image classifier with a named optimizer and schedule")
+    on_data(one)
+    one.add_argument("--optimizer", default="adamw", help="see `keras-optlab list optimizers` (default: %(default)s)")
+    one.add_argument("--learning-rate", type=float, help="peak rate (default: the optimizer's)")
+    one.add_argument("--schedule", choices=["cosine", "one_cycle", "constant"], default="cosine", help="default: %(default)s, after a warm-up")
+    one.add_argument("--epochs", type=int, help="default: from the number of images")
+    one = add("predict", predict, "name what is on images")
+    one.add_argument("model", help="a .keras file made by search or train")
+    one.add_argument("images", nargs="+", metavar="IMAGE")
+    one = add("list", list_names, "list what there is")
+    one.add_argument("what", nargs="?", choices=["optimizers", "schedules", "samplers"], default="optimizers")
+    one.add_argument("pattern", nargs="?", default="*", help="wildcards are allowed")
+    one = add("show", show, "describe an optimizer")
+    one.add_argument("name")
+    one = add("report", write_report, "write the report page of a search again, also while it runs")
+    one.add_argument("project", metavar="PROJECT", help="the folder of a search, such as saved_models/digits_search")
+    return main_parser
+
+
+def positive(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number > 0, received {text}")
+    return float(text)
+
+
+def tell(text: str, status: int = 0) -> int:
+    print(text, file=sys.stderr if status else sys.stdout, flush=True)
+    return status
+
+
+def short(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return "\n".join(lines[:2]) if lines else type(error).__name__
+
+
+def search(args) -> int:
+    from keras_optlab.callbacks import GradientMonitor
+    from keras_optlab.search import ImageClassifier, Tuner
+
+    images = data.load(args.data, seed=args.seed, image_size=args.image_size)
+    out = Output(args.output, images.name)
+    minutes = args.minutes or (None if args.trials else 4.0)
+    wanted = {"fingerprint": images.fingerprint(), "minutes": minutes, "trials": args.trials, "sampler": args.sampler, "seed": args.seed}
+    if args.overwrite:
+        out.stored.unlink(missing_ok=True)
+    elif out.stored.exists():
+        before = results.read(out.stored)
+        if before["request"]["fingerprint"] != wanted["fingerprint"]:
+            raise ValueError(f"{out.project} holds a search on other images, or on another split of them. Choose another --output, or --overwrite it.")
+        if before["finished"] and before["request"] == wanted:
+            return out.show(before, args.json)
+    elif out.model.exists() and not out.project.exists():
+        raise ValueError(f"{out.model} exists and was not made by a search here. Choose another --output, or --overwrite it.")
+    out.prepare()
+    keras.utils.set_random_seed(args.seed)
+    hypermodel = ImageClassifier(images.image_shape, len(images.class_names), train_size=sum(images.counts["train"]))
+    spent = time.monotonic() - STARTED + RESERVE
+    if minutes and 60 * minutes <= spent:
+        raise ValueError(f"`--minutes` must leave time for a training: start, saving and report alone take {spent:.0f} s. Received: {minutes:g}")
+    tuner = Tuner(
+        hypermodel,
+        objective="val_accuracy",
+        sampler=args.sampler,
+        max_trials=args.trials,
+        max_minutes=minutes and minutes - spent / 60,
+        seed=args.seed,
+        overwrite=args.overwrite,
+        directory=str(out.folder),
+        project_name=out.project.name,
+    )
+    if not args.json:
+        tell(f"{images!r}\nSearching" + (f" for {minutes:g} minutes" if minutes else "") + (f", at most {args.trials} trials" if args.trials else "") + "; Ctrl-C saves the best so far.")
+        logging.getLogger("keras_optlab").setLevel(logging.INFO)
+    interrupted = False
+    try:
+        tuner.search(images, callbacks=[GradientMonitor(), Progress()] if sys.stderr.isatty() else [GradientMonitor()], verbose=0)
+    except KeyboardInterrupt:
+        interrupted = True
+        tell("\nInterrupted: saving the best so far. The same command goes on.", 130)
+    if not tuner.oracle.get_best_trials(1):
+        failed = [t["error"] for t in tuner.records() if t["error"]]
+        raise ValueError("No training was finished" + (f"; the last of {len(failed)} failed with: {failed[-1]}" if failed else "") + ". Give more --minutes, or --trials instead.")
+    model = layers.raw_pixel_model(tuner.get_best_models()[0], images)
+    record = results.of_search(tuner, images, model, args.seed) | {"request": wanted, "finished": not interrupted}
+    out.save(model, record)
+    return out.show(record, args.json) or (130 if interrupted else 0)
+
+
+def train(args) -> int:
+    import keras_tuner
+
+    from keras_optlab.callbacks import GradientMonitor
+    from keras_optlab.search import ImageClassifier
+
+    images = data.load(args.data, seed=args.seed, image_size=args.image_size)
+    out = Output(args.output, images.name)
+    if not args.overwrite and (out.model.exists() or out.page.exists()):
+        raise ValueError(f"{out.model} or its report exists. Choose another --output, or --overwrite it.")
+    out.prepare()
+    keras.utils.set_random_seed(args.seed)
+    name = optimizers.find(args.optimizer).__name__.lower()
+    hypermodel = ImageClassifier(images.image_shape, len(images.class_names), train_size=sum(images.counts["train"]), optimizers=(name,), epochs=args.epochs)
+    hp = keras_tuner.HyperParameters()
+    hp.values = {"schedule": args.schedule} | ({f"{name}/learning_rate": args.learning_rate} if args.learning_rate is not None else {})
+    inner, monitor = hypermodel.build(hp), GradientMonitor()
+    history = hypermodel.fit(hp, inner, images, callbacks=[monitor], verbose=0 if args.json else 2).history
+    model = layers.raw_pixel_model(inner, images)
+    record = results.of_training(history, images, model, hypermodel.code(hp.values), monitor, args.seed)
+    out.save(model, record)
+    return out.show(record, args.json)
+
+
+def predict(args) -> int:
+    from keras_optlab.image_files import read_image
+
+    if not Path(args.model).is_file():
+        raise ValueError(f"`MODEL` must be a .keras file made by `keras-optlab search` or `train`. Received: {args.model}, which does not exist.")
+    model = keras.models.load_model(args.model, compile=False)
+    names, found, status = layers.class_names(model), [], 0
+    for path in args.images:
+        try:
+            pixels = read_image(path, model.input_shape[-1])
+        except ValueError as error:
+            status = tell(f"keras-optlab: {short(error)}", 1)
+            continue
+        probabilities = model.predict_on_batch(pixels[None])[0]
+        found.append({"path": path, "label": names[probabilities.argmax()], "probability": float(probabilities.max())})
+        if not args.json:
+            tell(f"{path}: {found[-1]['label']} ({found[-1]['probability']:.1%})")
+    if args.json:
+        tell(json.dumps(found))
+    return status
+
+
+def list_names(args) -> int:
+    if args.what == "samplers":
+        import fnmatch
+
+        from keras_optlab.search import samplers
+
+        found = {name: samplers.SAMPLERS[name] for name in fnmatch.filter(samplers.SAMPLERS, args.pattern)}
+    elif args.what == "schedules":
+        found = {name: schedules.CLASSES[name] for name in schedules.names(args.pattern)}
+    else:
+        found = {name: optimizers.find(name) for name in optimizers.names(args.pattern)}
+    summaries = {name: (cls.__doc__ or "").strip().split("\n")[0] for name, cls in found.items()}
+    if not args.json and not summaries:
+        raise ValueError(f"No {args.what} match {args.pattern!r}: `keras-optlab list {args.what}` shows all.")
+    return tell(json.dumps(summaries) if args.json else "\n".join(f"{name:20s}{text}" for name, text in summaries.items()))
+
+
+def show(args) -> int:
+    about = optimizers.describe(args.name)
+    if args.json:
+        return tell(json.dumps(about))
+    lines = [f"{about['name']}: {about['summary']}"]
+    lines += ["Needs `keras_optlab.training.attach(model)`."] if about["needs_attach"] else []
+    for name, h in about["hyperparameters"].items():
+        lines.append(f"  {name} = {h['default']}: {h['doc']}" + (f" Searched: {h['tune'][0]}, {', '.join(map(str, h['tune'][1:]))}." if h["tune"] else ""))
+    return tell("\n".join(lines) + (f"\nReference: {about['reference']}" if about["reference"] else ""))
+
+
+def write_report(args) -> int:
+    from keras_optlab.search import store
+
+    project = Path(args.project)
+    found = store.read(project)
+    record = results.read(project / "result.json") if (project / "result.json").exists() else {"title": found["name"].removesuffix("_search"), "kind": "search"}
+    record |= {n: found[n] for n in ("objective", "direction", "trials")}
+    page = project.with_name(f"{project.name.removesuffix('_search')}.html")
+    report.save(record, page, overwrite=True)
+    return tell(json.dumps({"report": str(page)}) if args.json else f"Wrote {page}")
+
+
+class Progress(keras.callbacks.Callback):
+    """One line that follows the epochs of the training that runs, on a terminal."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        shown = ", ".join(f"{n} {v:.4g}" for n, v in (logs or {}).items() if n in ("loss", "val_loss", "val_accuracy"))
+        sys.stderr.write(f"\r\033[K  epoch {epoch + 1}/{self.params.get('epochs', '?')}: {shown}\r")
+        sys.stderr.flush()
+
+    def on_train_end(self, logs=None):
+        sys.stderr.write("\033[K")
+
+
+class Output:
+    """The files of one result."""
+
+    def __init__(self, folder: str, name: str):
+        self.folder = Path(folder)
+        self.model, self.page, self.project = self.folder / f"{name}.keras", self.folder / f"{name}.html", self.folder / f"{name}_search"
+        self.stored = self.project / "result.json"
+
+    def prepare(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"`--output` must be a folder that can be written. Received: {self.folder} ({error.strerror}). Choose another one.") from error
+
+    def save(self, model, record: dict) -> None:
+        draft = self.model.with_name(f".{self.model.name}")
+        record["load"] = f'import keras\nimport keras_optlab\n\nmodel = keras.models.load_model("{self.model.as_posix()}")\nprint(keras_optlab.layers.class_names(model))'
+        record["files"] = {"model": str(self.model), "report": str(self.page)}
+        model.save(draft.with_suffix(".part.keras"))
+        draft.with_suffix(".part.keras").replace(self.model)
+        report.save(record, self.page, overwrite=True)
+        if self.project.exists():
+            results.write(record, self.stored)
+
+    def show(self, record: dict, as_json: bool) -> int:
+        result = record["result"]
+        if as_json:
+            short_result = {n: result[n] for n in ("test_accuracy", "majority")} | {"values": record["winner"]["values"], **record["files"]}
+            return tell(json.dumps(short_result))
+        worst = min((c for c in result["per_class"] if c["count"]), key=lambda c: c["accuracy"])
+        tell(f"\nTest accuracy {result['test_accuracy']:.4f} (always the largest class: {result['majority']:.4f}; weakest class {worst['name']!r}: {worst['accuracy']:.4f})")
+        tell(f"\nThe winning configuration as Python:\n\n{record['winner']['code']}" if record["kind"] == "search" else "")
+        tell(f"Model:  {self.model}\nReport: {self.page}\n\nNext: keras-optlab predict {self.model} IMAGE...")
+        return 0

@@ -1,0 +1,65 @@
+"""Gradients or weights that are NaN or infinite.
+
+Needs: shares of non-finite entries and weight norms.
+Threshold: none. One such step that the optimizer applied makes the weights NaN for good.
+Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed. Such steps are in the record as skipped, and only told of where
+no step gets through: a dynamic loss scale starts at 2**15 and halves at every skip, so it is past 1 after 16 of them.
+"""
+import numpy as np
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.record import Record
+
+CODE = "non-finite"
+SKIPPED, SKIPPED_WITHOUT_LOSS = 17, 5  # samples in a row
+
+
+def find(record: Record) -> list[Finding]:
+    skipped = np.array(record.skipped, bool)
+    if len(record) and skipped[-1]:
+        return _nothing_gets_through(record, skipped)
+    weights = record.per_layer("weight_norm") == np.inf
+    gradients = (record.per_layer("grad_norm") == np.inf) | (record.per_layer("nonfinite_share") > 0)
+    bad = (weights | gradients).any(1) & ~skipped
+    if not bad.any():
+        return []
+    i, last = int(np.argmax(bad)), int(np.flatnonzero(bad)[-1])
+    sick = np.flatnonzero(gradients[i] | weights[i])
+    whole = len(sick) == len(record.layers) > 1
+    layer = None if whole else record.layers[sick[-1]]  # backwards, it begins at the layer nearest to the loss
+    what = "weights" if weights[i].any() and not gradients[i].any() else "gradient"
+    where = "of every layer" if whole else f"of `{layer}`"
+    verb = "are" if what == "weights" else "is"
+    return [
+        Finding(
+            CODE,
+            "error",
+            layer,
+            record.steps[i],
+            record.steps[last],
+            {"layers": float(len(sick)), "share": float(np.nan_to_num(record.per_layer("nonfinite_share")[i]).max()), "threshold": 0.0, "learning_rate": record.learning_rate[i]},
+            f"The {what} {where} {verb} not finite at step {record.steps[i]} (learning rate {record.learning_rate[i]:.3g}): the weights are lost from here on.",
+            "Look for NaN in the data (`np.isfinite(x).all()`), then lower the rate or clip: `optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0)`.",
+        )
+    ]
+
+
+def _nothing_gets_through(record, skipped):
+    applied = np.flatnonzero(~skipped)
+    first = int(applied[-1]) + 1 if len(applied) else 0
+    count = len(record) - first
+    threshold = SKIPPED if np.isfinite(record.loss[-1]) else SKIPPED_WITHOUT_LOSS
+    if count < threshold:
+        return []
+    return [
+        Finding(
+            CODE,
+            "error",
+            None,
+            record.steps[first],
+            record.steps[-1],
+            {"samples": float(count), "threshold": float(threshold)},
+            f"None of the last {count} measured steps was applied (since step {record.steps[first]}): the gradient is not finite in any of them, whatever the loss scale.",
+            'Look for NaN in the data (`np.isfinite(x).all()`), or train in a type with a wider range: `keras.config.set_dtype_policy("mixed_bfloat16")`.',
+        )
+    ]

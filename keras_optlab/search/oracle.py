@@ -1,0 +1,318 @@
+"""The keeper of the trials: asks the sampler, commits every result to the store, and takes up again what was interrupted."""
+
+import copy
+import logging
+import math
+import random
+import threading
+import time
+
+import keras_tuner
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from keras_optlab.search import samplers
+from keras_optlab.search.space import Space, differences
+from keras_optlab.search.store import Store
+
+logger = logging.getLogger("keras_optlab.search")
+DEATHS = 3  # a trial in which the process ended so often waits until all others are done: it may be what ends it
+FLUSH = 2.0  # seconds between two commits of the time used
+
+
+class Oracle(keras_tuner.Oracle):
+    """A `keras_tuner.Oracle` with our samplers and store: a result is never lost once `end_trial` has returned.
+
+    `keras_optlab.search.Tuner` makes its own. Give one to a plain `keras_tuner.Tuner` to have its samplers there.
+
+    Args:
+        sampler: "gp", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
+        objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
+        max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
+        hyperparameters: `keras_tuner.HyperParameters` that override or add to what the hypermodel declares.
+        allow_new_entries: whether the hypermodel may declare others.
+        tune_new_entries: whether those are searched; else they keep their defaults.
+        seed: an integer >= 0; `None`: a random one, which the store remembers.
+        path: the SQLite file of the search; `None` keeps it in memory.
+
+    Raises:
+        ValueError: for an argument out of range, an unknown sampler, several objectives.
+
+    Example:
+
+        oracle = Oracle("gp", objective="val_accuracy", max_trials=20, path="search.sqlite3")
+        tuner = keras_tuner.Tuner(oracle, hypermodel=build)
+    """
+
+    def __init__(
+        self,
+        sampler="gp",
+        objective=None,
+        max_trials: int | None = None,
+        hyperparameters=None,
+        allow_new_entries: bool = True,
+        tune_new_entries: bool = True,
+        seed: int | None = None,
+        path=None,
+    ):
+        if max_trials is not None and (type(max_trials) is not int or max_trials < 1):
+            raise ValueError(f"`max_trials` must be an integer >= 1, or None. Received: max_trials={max_trials!r}.")
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ValueError(f"`seed` must be an integer >= 0, or None. Received: seed={seed!r}.")
+        if isinstance(objective, list | tuple):
+            raise ValueError(f"`objective` must be one metric; several are not supported yet. Received: objective={objective!r}.")
+        self.sampler = samplers.get(sampler)
+        super().__init__(objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed)
+        self.seed = seed  # KerasTuner takes 0 for none
+        self.store = Store(path)
+        self.records: dict[str, dict] = {}
+        self.running = False
+        self._declared: list[dict] | None = None
+        self._facts: dict[str, dict] = {}
+        self._started: dict[str, float] = {}
+        self._steps: dict[str, int] = {}
+        self._interrupted: list[str] = []
+        self._since = self._flushed = time.monotonic()
+        self._mutex = threading.RLock()  # KerasTuner's own lock stays closed after an exception
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds this search has run, in all processes together."""
+        return self.store.facts.get("elapsed", 0.0) + (time.monotonic() - self._flushed if self.running else 0.0)
+
+    def save(self) -> None:
+        """Does nothing: every result is in the store already."""
+
+    def reload(self) -> None:
+        """Takes trials and space from the store.
+
+        Raises:
+            ValueError: listing the differences, if the store holds a search for another objective or space.
+        """
+        with self._mutex:
+            if self._declared is None:
+                self._declared = copy.deepcopy(self.hyperparameters.get_config()["space"])
+            records = self.store.load()
+            if records:
+                self._compare()
+                stored = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(self.store.facts["space"]), "values": {}})
+                new, self.hyperparameters = self.hyperparameters, keras_tuner.HyperParameters()
+                self.hyperparameters.merge(stored)
+                self.hyperparameters.merge(new, overwrite=False)
+                self.seed = self.store.facts["seed"] if self.seed is None else self.seed
+            self.records = {record["trial_id"]: record for record in records}
+            self.trials = {record["trial_id"]: self._restore(record) for record in records}
+            self.start_order = list(self.trials)
+            self.end_order = [trial_id for trial_id, trial in self.trials.items() if trial.status != TrialStatus.RUNNING]
+            self._interrupted = [trial_id for trial_id, trial in self.trials.items() if trial.status == TrialStatus.RUNNING]
+            self.ongoing_trials = {}
+
+    def _compare(self) -> None:
+        facts = self.store.facts
+        was, now = (facts["objective"], facts["direction"]), (self.objective.name, self.objective.direction)
+        changed = [] if was == now else [f"the objective was {was[0]} ({was[1]}), is {now[0]} ({now[1]})"]
+        complete = bool(self._declared and facts["declared"])
+        changed += differences(facts["declared"] if complete else facts["space"], self._declared, complete)
+        if changed:
+            raise ValueError(
+                f"`project_name` holds a search that differs from this one: {'; '.join(changed)}. Received: {self.store.path}. "
+                "Go back to what it was, give another `project_name`, or start anew with `overwrite=True`."
+            )
+
+    def _restore(self, record: dict) -> Trial:
+        hyperparameters = self.hyperparameters.copy()
+        hyperparameters.values = dict(record["values"])
+        trial = Trial(hyperparameters, record["trial_id"], record["status"], record.get("message"))
+        if record["status"] != TrialStatus.RUNNING:
+            trial.score, trial.best_step = record["score"], record.get("best_step", 0)
+            trial.metrics = type(trial.metrics).from_config(record.get("metrics", {"metrics": {}}))
+        return trial
+
+    def begin(self) -> None:
+        """Claims the project for this process, starts its file if it is new, and the clock.
+
+        Raises:
+            keras_tuner.errors.FatalRuntimeError: if another process has it, or it cannot be written.
+            ValueError: as in `reload`.
+        """
+        with self._mutex:
+            if self.running:
+                return
+            self.store.lock()
+            try:
+                self.reload()
+                if not self.records:
+                    self.seed = random.randrange(1, 10000) if self.seed is None else self.seed
+                    space = self.hyperparameters.get_config()["space"]
+                    facts = {"objective": self.objective.name, "sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0}
+                    self.store.create(self.objective.direction, **facts, space=space, declared=self._declared)
+            except BaseException:
+                self.store.unlock()
+                raise
+            self.running, self._flushed = True, time.monotonic()
+
+    def release(self) -> None:
+        """Stops the clock and gives the project free for other processes."""
+        with self._mutex:
+            if self.running:
+                try:
+                    self._flush()
+                finally:
+                    self.running = False
+                    self.store.unlock()
+
+    def _flush(self) -> None:
+        elapsed, now = self.elapsed, time.monotonic()
+        self.store.note(elapsed=elapsed)
+        self._flushed = now
+
+    def populate_space(self, trial_id: str) -> dict:
+        """The sampler's next values: `{"status": "RUNNING", "values": ...}`, or `{"status": "STOPPED"}` if none are left."""
+        sampler = self.sampler(Space(self.hyperparameters.space), self.seed)
+        sign = 1 if self.objective.direction == "max" else -1
+        for record in self.records.values():
+            if record["status"] != TrialStatus.RUNNING:
+                sampler.tell(record["values"], None if record["score"] is None else sign * record["score"])
+            elif record["attempts"] >= DEATHS:
+                sampler.tell(record["values"], None)
+            else:
+                sampler.wait(record["values"])
+        values = sampler.ask()
+        if values is None:
+            logger.info("The search space is exhausted: no configuration is left that was not tried.")
+            return {"status": TrialStatus.STOPPED}
+        return {"status": TrialStatus.RUNNING, "values": values}
+
+    def create_trial(self, tuner_id: str) -> Trial:
+        """The next trial to run, an interrupted one first; its status is "STOPPED" when there is none."""
+        with self._mutex:
+            self.begin()
+            if tuner_id in self.ongoing_trials:
+                return self.ongoing_trials[tuner_id]
+            self.tuner_ids.add(tuner_id)
+            trial = self._take_up(DEATHS) or self._new_trial() or self._take_up(math.inf)
+            if trial is None:
+                self.tuner_ids.discard(tuner_id)
+                if not self.tuner_ids and not self.ongoing_trials:
+                    self.release()
+                return Trial(self.hyperparameters.copy(), status=TrialStatus.STOPPED)
+            self.ongoing_trials[tuner_id] = trial
+            self._facts[trial.trial_id], self._started[trial.trial_id], self._steps[trial.trial_id] = {}, time.monotonic(), 0
+            return trial
+
+    def _take_up(self, deaths: float) -> Trial | None:
+        trial_id = next((i for i in self._interrupted if self.records[i]["attempts"] < deaths), None)
+        if trial_id is None:
+            return None
+        attempts = self.records[trial_id]["attempts"] + 1
+        self.store.note_trial(trial_id, attempts=attempts)
+        self.records[trial_id]["attempts"] = attempts
+        self._interrupted.remove(trial_id)
+        logger.info("Trial %s was interrupted and is taken up again.", trial_id)
+        self.trials[trial_id] = self._restore(self.records[trial_id])
+        return self.trials[trial_id]
+
+    def _new_trial(self) -> Trial | None:
+        if self.max_trials and len(self.trials) >= self.max_trials:
+            return None
+        trial_id = f"{len(self.trials):04d}"
+        response = self.populate_space(trial_id)
+        if response["status"] != TrialStatus.RUNNING:
+            return None
+        values = response["values"]
+        record = {"trial_id": trial_id, "status": TrialStatus.RUNNING, "score": None, "values": values, "attempts": 1, "error": None}
+        self.store.begin(trial_id, Space(self.hyperparameters.space).for_optuna(values), values=values, attempts=1)
+        self.records[trial_id] = record
+        self.trials[trial_id] = self._restore(record)
+        self.start_order.append(trial_id)
+        return self.trials[trial_id]
+
+    def report(self, trial_id: str, step: int, value: float) -> None:
+        """Commits the objective after epoch `step` of a running trial."""
+        with self._mutex:
+            self.store.report(trial_id, step, value)
+            self._steps[trial_id] = max(self._steps[trial_id], step + 1)
+            if time.monotonic() - self._flushed > FLUSH:
+                self._flush()
+
+    def annotate(self, trial_id: str, **facts) -> None:
+        """Notes facts of a running trial, to be committed together with its result."""
+        self._facts[trial_id] |= facts
+
+    def update_trial(self, trial_id: str, metrics: dict, step: int = 0) -> Trial:
+        """Takes the metrics of a running trial.
+
+        Args:
+            trial_id: id of the trial.
+            metrics: name -> value.
+            step: the epoch they belong to.
+
+        Raises:
+            ValueError: if the objective is not among them.
+        """
+        with self._mutex:
+            trial, name = self.trials[trial_id], self.objective.name
+            if name not in metrics:
+                raise ValueError(f"`objective` must be one of the reported metrics. Received: objective='{name}', metrics: {', '.join(metrics) or 'none'}.")
+            for metric, value in metrics.items():
+                if not trial.metrics.exists(metric):
+                    trial.metrics.register(metric, self.objective.direction if metric == name else None)
+                trial.metrics.metrics[metric].update(float(value), step)
+            return trial
+
+    def score_trial(self, trial: Trial) -> None:
+        """Sets `score` to the best finite value of the objective, and `best_step` to its epoch; to NaN or infinity if there is none."""
+        history = [(sum(o.value) / len(o.value), o.step) for o in trial.metrics.get_history(self.objective.name)]
+        finite = [pair for pair in history if math.isfinite(pair[0])] or history
+        trial.score, trial.best_step = (max if self.objective.direction == "max" else min)(finite, key=lambda pair: pair[0])
+
+    def end_trial(self, trial: Trial) -> None:
+        """Commits the result of a trial: its score, or, if it raised or scored NaN or infinity, that it failed and why."""
+        with self._mutex:
+            own = self.trials[trial.trial_id]
+            own.hyperparameters, own.status, own.message = trial.hyperparameters, trial.status, trial.message
+            self.update_space(own.hyperparameters)
+            facts = self._facts.get(own.trial_id, {})
+            if own.status == TrialStatus.COMPLETED:
+                self.score_trial(own)
+                if not math.isfinite(own.score):
+                    own.message = facts["error"] = f"The objective `{self.objective.name}` was {own.score}."
+                    own.status, own.score = TrialStatus.FAILED, None
+            else:
+                own.status, own.score = TrialStatus.FAILED, None
+                facts.setdefault("error", (own.message or "failed").strip().splitlines()[-1])
+            if own.status == TrialStatus.FAILED:
+                trial.status, trial.message = own.status, own.message
+                facts["message"] = own.message
+            self._commit(own, facts)
+            self._log(self.records[own.trial_id])
+
+    def _commit(self, trial: Trial, facts: dict) -> None:
+        trial_id, values = trial.trial_id, dict(trial.hyperparameters.values)
+        facts = {"seconds": time.monotonic() - self._started[trial_id], "metrics": trial.metrics.get_config()} | facts
+        facts |= {"values": values} if values != self.records[trial_id]["values"] else {}
+        facts |= {"best_step": trial.best_step} if trial.best_step else {}
+        self.store.note(space=self.hyperparameters.get_config()["space"])
+        if time.monotonic() - self._flushed > FLUSH:
+            self._flush()
+        self.store.finish(trial_id, Space(self.hyperparameters.space).for_optuna(values), trial.score, self._steps[trial_id], **facts)
+        self.records[trial_id] |= facts | {"status": trial.status, "score": trial.score}
+        self.end_order.append(trial_id)
+        for tuner_id in [t for t, ongoing in self.ongoing_trials.items() if ongoing.trial_id == trial_id]:
+            del self.ongoing_trials[tuner_id]
+
+    def _log(self, record: dict) -> None:
+        name = self.objective.name
+        best = self.get_best_trials(1)
+        result = f"{name} {record['score']:.5g}" if record["score"] is not None else f"failed: {record['error']}"
+        so_far = f" (best {best[0].score:.5g} in {best[0].trial_id})" if best else ""
+        values = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in record["values"].items())
+        logger.info("Trial %s: %s%s, %.1f s: %s", record["trial_id"], result, so_far, record["seconds"], values)
+
+    def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
+        """Up to `num_trials` completed trials, the best one first."""
+        done = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
+        return sorted(done, key=lambda trial: trial.score, reverse=self.objective.direction == "max")[:num_trials]
+
+    def remaining_trials(self) -> int | None:
+        """How many trials are left to finish; `None` without `max_trials`."""
+        return max(0, self.max_trials - len(self.end_order)) if self.max_trials else None

@@ -1,0 +1,21 @@
+"""The `keras-optlab` command. Apart from the package, because TensorFlow writes to the terminal while it is imported."""
+import os
+import sys
+
+
+def main() -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    terminal = os.dup(2)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    try:
+        from keras_optlab import cli
+    finally:
+        os.dup2(terminal, 2)
+        os.close(silence)
+        os.close(terminal)
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+import math
+
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_optlab.search import samplers
+from keras_optlab.search.samplers import gp
+from keras_optlab.search.space import Space
+
+NAMES = samplers.names()
+
+
+def space_of(declare) -> Space:
+    hp = keras_tuner.HyperParameters()
+    declare(hp)
+    return Space(hp.space)
+
+
+def mixed(hp):
+    hp.Choice("kind", ["a", "b", "c"])
+    hp.Float("rate", 1e-5, 1.0, sampling="log")
+    with hp.conditional_scope("kind", ["b"]):
+        hp.Int("n", 1, 9)
+    hp.Boolean("flag")
+
+
+def score(values):
+    return -abs(math.log10(values["rate"]) + 2) - 0.1 * values.get("n", 4) + 0.5 * values["flag"]
+
+
+def run(name, space, seed, trials, score, told=()):
+    """What a search suggests that goes on from `told`; a new sampler each time, as after a restart."""
+    told = list(told)
+    while len(told) < trials:
+        sampler = samplers.get(name)(space, seed)
+        for values, result in told:
+            sampler.tell(values, result)
+        values = sampler.ask()
+        if values is None:
+            break
+        told.append((values, score(values)))
+    return told
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_suggestions_whether_or_not_the_search_was_resumed(name):
+    space = space_of(mixed)
+    once = run(name, space, 3, 9, score)
+    assert run(name, space, 3, 9, score, told=once[:5]) == once
+    sampler = samplers.get(name)(space, 3)  # one object that lives through the whole search
+    for values, result in once:
+        assert sampler.ask() == values
+        sampler.tell(values, result)
+    assert run(name, space, 4, 9, score) != once
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_finite_space_is_visited_once_and_ends(name):
+    def declare(hp):
+        hp.Choice("kind", ["a", "b", "c"])
+        with hp.conditional_scope("kind", ["a"]):
+            hp.Int("n", 1, 6)
+        hp.Choice("size", [1, 2, 4])
+
+    told = run(name, space_of(declare), 0, 60, lambda v: v["size"] + v.get("n", 0))
+    assert len(told) == 24 and len({repr(sorted(values.items())) for values, _ in told}) == 24
+    sampler = samplers.get(name)(space_of(lambda hp: None), 0)
+    assert sampler.ask() == {} and sampler.ask() is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_under_way_is_not_suggested_again(name):
+    sampler = samplers.get(name)(space_of(lambda hp: hp.Int("n", 1, 12)), 0)
+    assert sorted(sampler.ask()["n"] for _ in range(12)) == list(range(1, 13))
+    assert sampler.ask() is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_grown_space_counts_the_old_trainings_with_the_default(name):
+    hp = keras_tuner.HyperParameters()
+    hp.Int("n", 1, 3)
+    told = run(name, Space(hp.space), 0, 2, lambda v: v["n"])
+    hp.Choice("late", ["x", "y"])
+    told = run(name, Space(hp.space), 0, 99, lambda v: v["n"], told)
+    assert len(told) == 6 and len({(v["n"], v.get("late", "x")) for v, _ in told}) == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_of_failure_and_huge_scores_are_survived(name):
+    results = iter([None, math.nan, math.inf, -math.inf, 1e300, -1e300, 1.0, 1.0, 1.0, 1.0, 1.0])
+    told = run(name, space_of(mixed), 0, 11, lambda v: next(results))
+    assert len({repr(sorted(values.items())) for values, _ in told}) == 11
+
+
+def test_gp_leaves_the_neighbourhood_of_a_failure_at_once():
+    space = space_of(lambda hp: [hp.Float("x", 0.0, 1.0), hp.Float("y", 0.0, 1.0)])
+    for corner in ({"x": 0.3, "y": 0.3}, {"x": 0.7, "y": 0.6}):
+        sampler = samplers.get("gp")(space, 0)
+        sampler.tell(corner, None)
+        values = sampler.ask()
+        assert math.dist(values.values(), corner.values()) > 0.2
+
+
+def test_gp_stops_running_into_a_wall():
+    space = space_of(lambda hp: [hp.Float("x", 0.0, 1.0), hp.Float("y", 0.0, 1.0)])
+    for seed in range(3):
+        told = run("gp", space, seed, 22, lambda v: v["x"] if v["x"] <= 0.5 else None)
+        assert sum(result is None for _, result in told) <= 11  # KerasTuner's Bayesian search fails 22 times in a row here
+        assert max(result for _, result in told if result is not None) > 0.45
+
+
+def test_gp_finds_more_than_random():
+    def declare(hp):
+        for i in range(4):
+            hp.Float(f"x{i}", 0.0, 1.0)
+        hp.Choice("kind", ["a", "b", "c"])
+
+    def value(v):
+        return {"a": 0.0, "b": 1.0, "c": 0.5}[v["kind"]] - sum((v[f"x{i}"] - c) ** 2 for i, c in enumerate((0.2, 0.8, 0.5, 0.9)))
+
+    best = {name: np.mean([max(r for _, r in run(name, space_of(declare), seed, 25, value)) for seed in range(3)]) for name in NAMES}
+    assert best["gp"] > 0.97 > best["random"] + 0.02
+
+
+def test_an_inactive_parameter_does_not_disturb_the_active_ones():
+    def declare(hp):
+        hp.Choice("kind", ["a", "b"])
+        hp.Float("x", 0.0, 1.0)
+        with hp.conditional_scope("kind", ["b"]):
+            hp.Float("y", 0.0, 1.0)
+
+    told = [({"kind": "a", "x": x}, -((x - 0.3) ** 2)) for x in (0.1, 0.25, 0.5, 0.8, 0.95)]
+    noisy = [(values | {"y": y}, result) for (values, result), y in zip(told, (0.1, 0.9, 0.4, 0.7, 0.2), strict=True)]
+    suggested = []
+    for history in (told, noisy):
+        sampler = samplers.get("gp")(space_of(declare), 0)
+        for values, result in history:
+            sampler.tell(values, result)
+        suggested.append(sampler.ask())
+    assert suggested[0] == suggested[1]
+
+
+def test_pending_suggestions_are_spread():
+    space = space_of(lambda hp: hp.Float("x", 0.0, 1.0))
+    sampler = samplers.get("gp")(space, 0)
+    for x in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        sampler.tell({"x": x}, -((x - 0.55) ** 2))
+    xs = sorted(sampler.ask()["x"] for _ in range(3))
+    assert min(np.diff(xs)) > 0.005
+
+
+def test_first_points_of_a_gp_search_are_spread():
+    for seed in range(5):
+        space = space_of(lambda hp: [hp.Float(f"x{i}", 0.0, 1.0) for i in range(3)])
+        rows = [list(values.values()) for values, _ in run("gp", space, seed, 4, lambda v: 0.0)]
+        assert min(math.dist(a, b) for i, a in enumerate(rows) for b in rows[:i]) > 0.15  # a thinned Sobol sequence gives nearly equal ones
+
+
+def test_log_expected_improvement_is_exact_far_below_the_best():
+    z = np.array([-1e5, -40.0, -5.0, -1.0, 0.0, 3.0])
+    value = gp.log_expected_improvement(z)
+    assert value[3:] == pytest.approx([-2.48510, math.log(1 / math.sqrt(2 * math.pi)), 1.09873], abs=1e-4)
+    asymptotic = -(z[:2] ** 2) / 2 - 0.5 * math.log(2 * math.pi) - 2 * np.log(-z[:2])
+    assert value[:2] == pytest.approx(asymptotic, rel=1e-4)
+
+
+def test_names_and_classes():
+    class Own(samplers.Random):
+        pass
+
+    assert samplers.get(Own) is Own and samplers.get("gp") is samplers.GaussianProcess
+    with pytest.raises(ValueError, match="Did you mean 'random'"):
+        samplers.get("randm")
+    with pytest.raises(ValueError, match="Received: sampler=3"):
+        samplers.get(3)
