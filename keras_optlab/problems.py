@@ -48,10 +48,10 @@ def quadratic(shapes: dict = SHAPES, steps: int = 32, noise: float = 0.3, seed: 
 
     def gradient(P, t):
         row = ops.cast(t, "int32") % steps
-        return [a * (p - b) + ops.take(e, row, axis=0) for a, p, b, e in zip(curvature, P, target, disturb)]
+        return [ops.multiply(a, ops.subtract(p, b)) + ops.take(e, row, axis=0) for a, p, b, e in zip(curvature, P, target, disturb)]
 
     def loss(P):
-        return sum(0.5 * ops.sum(a * (p - b) ** 2) for a, p, b in zip(curvature, P, target))
+        return sum(0.5 * ops.sum(ops.multiply(a, ops.subtract(p, b) ** 2)) for a, p, b in zip(curvature, P, target))
 
     return Problem(dict(zip(shapes, start)), loss, gradient)
 

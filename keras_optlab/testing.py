@@ -149,9 +149,9 @@ def law_converges(make):
     """It gets to the bottom of a quadratic, down Rosenbrock's valley, and trains a small net."""
     for problem, steps, share in ((problems.quadratic(noise=0.0), 300, 0.2), (problems.rosenbrock(), 300, 0.7)):
         variables = problem.variables()
-        before = float(problem.loss([v.value for v in variables]))
+        before = float(ops.convert_to_numpy(problem.loss([v.value for v in variables])))
         train(make(weight_decay=0.0), problem, steps, "graph", variables)
-        after = float(problem.loss([v.value for v in variables]))
+        after = float(ops.convert_to_numpy(problem.loss([v.value for v in variables])))
         assert after < share * before, f"the loss goes from {before:.3g} to {after:.3g} in {steps} steps"
     _, loss = fit(make(), 6)
     assert loss[-1] < loss[0], f"a small net's loss goes from {loss[0]:.3f} to {loss[-1]:.3f}"

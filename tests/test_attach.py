@@ -110,7 +110,7 @@ def test_a_loaded_model_is_attached_again(tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose(loaded.evaluate(X, Y, verbose=0), model.evaluate(X, Y, verbose=0), rtol=1e-6)
     with pytest.raises(ValueError, match="attach"):
-        loaded.fit(X, Y, verbose=0)
+        keras.models.load_model(tmp_path / "m.keras").fit(X, Y, verbose=0)
     for m in (model, loaded):
         m.layers[3].seed_generator.state.assign([5, 0])  # Keras does not save it
         m.fit(X, Y, batch_size=32, shuffle=False, verbose=0, callbacks=[Attach()])
@@ -123,9 +123,10 @@ def test_another_optimizer_later_trains_plainly():
     for m in (model, fresh):
         m.set_weights(rich_net().get_weights())
         m.layers[3].seed_generator.state.assign([5, 0])
-    attached, _ = train(optimizers.AdamW(1e-2), model)
-    plain, _ = train(optimizers.AdamW(1e-2), fresh)
-    testing.same(testing.values(attached.trainable_variables), testing.values(plain.trainable_variables), 0, "AdamW after SAM")
+    attached, _ = train(optimizers.SGDW(1e-2), model)
+    plain, _ = train(optimizers.SGDW(1e-2), fresh)
+    tolerance = 1e-5 if BACKEND == "jax" else 0  # XLA rounds otherwise when the step is called from another function
+    testing.same(testing.values(attached.trainable_variables), testing.values(plain.trainable_variables), tolerance, "SGDW after SAM")
 
 
 def test_a_model_with_its_own_train_step_is_refused():

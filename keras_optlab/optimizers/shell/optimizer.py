@@ -28,6 +28,7 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
     """
 
     hypers: dict[str, Hyper] = {"learning_rate": RATE}
+
     def __init_subclass__(cls, package="keras_optlab", **kwargs):
         super().__init_subclass__(**kwargs)
         own = {n: h for n, h in vars(cls).items() if isinstance(h, Hyper)}
@@ -119,7 +120,9 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
             var_names: regular expressions, searched for in the paths.
         """
         if self.built:
-            raise ValueError(f"`{type(self).__name__}.exclude_from_weight_decay` must be called before the optimizer is built. Make a new optimizer and compile again.")
+            raise ValueError(
+                f"`{type(self).__name__}.exclude_from_weight_decay` must be called before the optimizer is built. Make a new optimizer and compile again."
+            )
         self.excluded = (tuple(state.path(v) for v in var_list or ()), tuple(var_names or ()))
 
     def decays(self, v) -> bool:
@@ -157,16 +160,25 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
         self.build(variables)
         indices = [seams.index(self, v) for v in variables]
         if unknown := [state.path(v) for v, i in zip(variables, indices) if i is None]:
-            raise ValueError(
-                f"`{owner}` was not built with these variables: {unknown}. After adding or unfreezing layers call `model.compile` again with a new optimizer "
-                "(or build the optimizer with all weights before freezing)."
-            )
+            raise self._not_built_with(unknown)
         if self.needs_attach and not self.attached:
             raise ValueError(
                 f"`{owner}` takes its gradient elsewhere than at the weights, so plain `fit` cannot train it. Add one line after `model.compile`: "
                 "`keras_optlab.training.attach(model)`, or `model.fit(..., callbacks=[keras_optlab.training.Attach()])`."
             )
         pipeline.apply(self, {i: g for i, g in zip(indices, grads)})
+
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        """As in Keras, which calls it on JAX."""
+        if self.built and len(trainable_variables) != len(seams.all_variables(self)):
+            raise self._not_built_with(f"{len(trainable_variables)}, but with {len(seams.all_variables(self))}")
+        return super().stateless_apply(optimizer_variables, grads, trainable_variables)
+
+    def _not_built_with(self, variables) -> ValueError:
+        return ValueError(
+            f"`{type(self).__name__}` was not built with these variables: {variables}. After adding or unfreezing layers call `model.compile` again with a new "
+            "optimizer (or build the optimizer with all weights before freezing)."
+        )
 
     @property
     def needs_attach(self) -> bool:
@@ -185,7 +197,7 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
         if self.use_ema and int(ops.convert_to_numpy(seams.micro_steps(self))) >= (self.gradient_accumulation_steps or 1):
             for i, average in self.state.average.items():
                 v = seams.all_variables(self)[i]
-                v.assign(ops.cast(average, v.dtype))
+                v.assign(ops.copy(ops.cast(average, v.dtype)))  # a buffer of its own: JAX donates both
 
     def save_own_variables(self, store) -> None:
         if self.built:
