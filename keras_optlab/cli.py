@@ -4,19 +4,30 @@ import json
 import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import keras
 
 from keras_optlab import data, layers, optimizers, report, results, schedules
 
-STARTED = time.monotonic()
 RESERVE = 12.0  # seconds of a search's minutes that are kept for saving, testing and the report
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, started: float | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: what stands behind the command's name. Defaults to `sys.argv`.
+        started: `time.monotonic()` when the process started. Defaults to now.
+
+    Returns:
+        The exit status: 0, or 1 after an error, 2 for wrong arguments, 130 after Ctrl-C.
+    """
     args = parser().parse_args(arguments)
+    args.started = time.monotonic() if started is None else started
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     try:
         return args.command(args) or 0
     except KeyboardInterrupt:
@@ -87,6 +98,7 @@ def short(error: BaseException) -> str:
 
 def search(args) -> int:
     from keras_optlab.callbacks import GradientMonitor
+    from keras_optlab.diagnosis import TrainingWarning
     from keras_optlab.search import ImageClassifier, Tuner
 
     images = data.load(args.data, seed=args.seed, image_size=args.image_size)
@@ -99,14 +111,15 @@ def search(args) -> int:
         before = results.read(out.stored)
         if before["request"]["fingerprint"] != wanted["fingerprint"]:
             raise ValueError(f"{out.project} holds a search on other images, or on another split of them. Choose another --output, or --overwrite it.")
-        if before["finished"] and before["request"] == wanted:
+        if before["finished"] and before["request"] == wanted and out.model.exists():
             return out.show(before, args.json)
-    elif out.model.exists() and not out.project.exists():
-        raise ValueError(f"{out.model} exists and was not made by a search here. Choose another --output, or --overwrite it.")
+    elif not out.project.exists():
+        out.refuse()
     out.prepare()
+    warnings.filterwarnings("ignore", category=TrainingWarning)  # the report tells what was found in the best training
     keras.utils.set_random_seed(args.seed)
     hypermodel = ImageClassifier(images.image_shape, len(images.class_names), train_size=sum(images.counts["train"]))
-    spent = time.monotonic() - STARTED + RESERVE
+    spent = time.monotonic() - args.started + RESERVE
     if minutes and 60 * minutes <= spent:
         raise ValueError(f"`--minutes` must leave time for a training: start, saving and report alone take {spent:.0f} s. Received: {minutes:g}")
     tuner = Tuner(
@@ -146,8 +159,8 @@ def train(args) -> int:
 
     images = data.load(args.data, seed=args.seed, image_size=args.image_size)
     out = Output(args.output, images.name)
-    if not args.overwrite and (out.model.exists() or out.page.exists()):
-        raise ValueError(f"{out.model} or its report exists. Choose another --output, or --overwrite it.")
+    if not args.overwrite:
+        out.refuse()
     out.prepare()
     keras.utils.set_random_seed(args.seed)
     name = optimizers.find(args.optimizer).__name__.lower()
@@ -253,12 +266,20 @@ class Output:
         except OSError as error:
             raise ValueError(f"`--output` must be a folder that can be written. Received: {self.folder} ({error.strerror}). Choose another one.") from error
 
+    def refuse(self) -> None:
+        if existing := [file for file in (self.model, self.page, self.project) if file.exists()]:
+            raise ValueError(f"{existing[0]} exists already. Choose another --output, or --overwrite it.")
+
     def save(self, model, record: dict) -> None:
-        draft = self.model.with_name(f".{self.model.name}")
+        """Each file appears whole or not at all."""
+        draft = self.model.with_name(f".{self.model.stem}.part.keras")
         record["load"] = f'import keras\nimport keras_optlab\n\nmodel = keras.models.load_model("{self.model.as_posix()}")\nprint(keras_optlab.layers.class_names(model))'
         record["files"] = {"model": str(self.model), "report": str(self.page)}
-        model.save(draft.with_suffix(".part.keras"))
-        draft.with_suffix(".part.keras").replace(self.model)
+        try:
+            model.save(draft)
+            draft.replace(self.model)
+        finally:
+            draft.unlink(missing_ok=True)
         report.save(record, self.page, overwrite=True)
         if self.project.exists():
             results.write(record, self.stored)

@@ -97,7 +97,9 @@ def of_training(history: dict, data, model, code: str, monitor=None, seed: int |
 
 
 def facts(data) -> dict:
-    packages = {n: version(n) for n in ("keras-optlab", "keras", keras.backend.backend().replace("torch", "pytorch"), "optuna", "numpy")}
+    from keras_optlab import __version__
+
+    packages = {"keras_optlab": __version__} | {n: version(n) for n in ("keras", keras.backend.backend(), "optuna", "numpy")}
     return {
         "title": data.name,
         "created": datetime.datetime.now().isoformat(timespec="seconds"),
@@ -115,7 +117,7 @@ def facts(data) -> dict:
 def version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout, or a build under another name
+    except importlib.metadata.PackageNotFoundError:  # a build under another name, such as tensorflow-cpu
         return None
 
 
