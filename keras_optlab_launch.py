@@ -1,4 +1,5 @@
 """The `keras-optlab` command. Apart from the package, because TensorFlow writes to the terminal while it is imported."""
+
 import os
 import sys
 import time

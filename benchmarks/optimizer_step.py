@@ -4,6 +4,7 @@
 
 Medians over 21 rounds; every round runs each contender once, so that a noisy machine disturbs all alike. "first call" is tracing and compiling.
 """
+
 import os
 import sys
 import time
@@ -26,7 +27,17 @@ def resnet50() -> list[tuple[int, ...]]:
     for blocks, width, inputs in ((3, 64, 64), (4, 128, 256), (6, 256, 512), (3, 512, 1024)):
         for i in range(blocks):
             width_in = inputs if i == 0 else 4 * width
-            shapes += [(1, 1, width_in, width), (width,), (width,), (3, 3, width, width), (width,), (width,), (1, 1, width, 4 * width), (4 * width,), (4 * width,)]
+            shapes += [
+                (1, 1, width_in, width),
+                (width,),
+                (width,),
+                (3, 3, width, width),
+                (width,),
+                (width,),
+                (1, 1, width, 4 * width),
+                (4 * width,),
+                (4 * width,),
+            ]
     return [*shapes, (2048, 1000), (1000,)]
 
 

@@ -1,8 +1,9 @@
 """The table of optimizers in README.md, from their declarations and the reference trajectories of the tests.
 
-    python docs/tables.py          writes it
-    python docs/tables.py --check  exits with 1 where it is not current
+python docs/tables.py          writes it
+python docs/tables.py --check  exits with 1 where it is not current
 """
+
 import sys
 from pathlib import Path
 

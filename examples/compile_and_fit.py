@@ -1,4 +1,5 @@
 """Our optimizers, schedules and callbacks in a model and a `fit` that look like any other in Keras."""
+
 import keras
 import numpy as np
 from sklearn.datasets import load_digits
@@ -29,7 +30,8 @@ for title, optimizer in optimizers.items():
     model, monitor, stopping = build(), GradientMonitor(), EarlyStopping("val_accuracy", patience=8, restore_best_weights=True)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     history = model.fit(*train, epochs=20, verbose=0, validation_data=test, callbacks=[Attach(), monitor, stopping]).history
-    print(f"{title}: {max(history['val_accuracy']):.4f} in {len(history['loss'])} epochs, gradient norm {np.mean(history['grad_norm']):.3f}, {len(monitor.findings)} findings")
+    norm, best = np.mean(history["grad_norm"]), max(history["val_accuracy"])
+    print(f"{title}: {best:.4f} in {len(history['loss'])} epochs, gradient norm {norm:.3f}, {len(monitor.findings)} findings")
 
 model.save("saved_models/compile_and_fit.keras")
 loaded = keras.models.load_model("saved_models/compile_and_fit.keras")  # needs `import keras_optlab`, because the optimizer is ours

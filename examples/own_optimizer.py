@@ -1,4 +1,5 @@
 """An optimizer of one's own: a few declarations and a pure formula. The shell makes a Keras optimizer of it and the laws prove it."""
+
 import numpy as np
 from keras import ops
 
@@ -27,5 +28,7 @@ if __name__ == "__main__":
     variables = problem.variables()
     train(Cautious(Signum(5e-3)), problem, 500, variables=variables)
     print("Rosenbrock's valley after 500 steps:", *np.round(values(variables), 2), "(the minimum is at 1, 1)")
-    check_optimizer(lambda **settings: Signum(**{"learning_rate": 5e-3} | settings), skip=("replicas", "new_process"))  # these need 2 devices, an importable module
+    check_optimizer(
+        lambda **settings: Signum(**{"learning_rate": 5e-3} | settings), skip=("replicas", "new_process")
+    )  # these need 2 devices, an importable module
     print("Signum obeys the laws.")

@@ -1,7 +1,8 @@
 """A search from Python: optimizer, rate, schedule, regularization and architecture of a classifier of scanned digits.
 
-    python examples/search_digits.py [minutes]
+python examples/search_digits.py [minutes]
 """
+
 import sys
 
 from keras_optlab import data, layers, report, results

@@ -1,7 +1,8 @@
 """The optimization toolkit for Keras 3. Importing it registers every class with Keras."""
+
 import importlib
 
-from keras_optlab import layers, optimizers, schedules
+from keras_optlab import layers, optimizers, schedules  # noqa: F401 (registers every class)
 
 __version__ = "0.1.0"
 LAZY = ("callbacks", "cli", "data", "diagnosis", "problems", "report", "results", "search", "testing", "training")

@@ -1,4 +1,5 @@
 """The command line: every command is a few lines over the public API."""
+
 import argparse
 import json
 import logging
@@ -134,7 +135,12 @@ def search(args) -> int:
         project_name=out.project.name,
     )
     if not args.json:
-        tell(f"{images!r}\nSearching" + (f" for {minutes:g} minutes" if minutes else "") + (f", at most {args.trials} trials" if args.trials else "") + "; Ctrl-C saves the best so far.")
+        tell(
+            f"{images!r}\nSearching"
+            + (f" for {minutes:g} minutes" if minutes else "")
+            + (f", at most {args.trials} trials" if args.trials else "")
+            + "; Ctrl-C saves the best so far."
+        )
         logging.getLogger("keras_optlab").setLevel(logging.INFO)
     interrupted = False
     try:
@@ -144,7 +150,11 @@ def search(args) -> int:
         tell("\nInterrupted: saving the best so far. The same command goes on.", 130)
     if not tuner.oracle.get_best_trials(1):
         failed = [t["error"] for t in tuner.records() if t["error"]]
-        raise ValueError("No training was finished" + (f"; the last of {len(failed)} failed with: {failed[-1]}" if failed else "") + ". Give more --minutes, or --trials instead.")
+        raise ValueError(
+            "No training was finished"
+            + (f"; the last of {len(failed)} failed with: {failed[-1]}" if failed else "")
+            + ". Give more --minutes, or --trials instead."
+        )
     model = layers.raw_pixel_model(tuner.get_best_models()[0], images)
     record = results.of_search(tuner, images, model, args.seed) | {"request": wanted, "finished": not interrupted}
     out.save(model, record)
@@ -273,7 +283,9 @@ class Output:
     def save(self, model, record: dict) -> None:
         """Each file appears whole or not at all."""
         draft = self.model.with_name(f".{self.model.stem}.part.keras")
-        record["load"] = f'import keras\nimport keras_optlab\n\nmodel = keras.models.load_model("{self.model.as_posix()}")\nprint(keras_optlab.layers.class_names(model))'
+        record["load"] = (
+            f'import keras\nimport keras_optlab\n\nmodel = keras.models.load_model("{self.model.as_posix()}")\nprint(keras_optlab.layers.class_names(model))'
+        )
         record["files"] = {"model": str(self.model), "report": str(self.page)}
         try:
             model.save(draft)
@@ -290,7 +302,8 @@ class Output:
             short_result = {n: result[n] for n in ("test_accuracy", "majority")} | {"values": record["winner"]["values"], **record["files"]}
             return tell(json.dumps(short_result))
         worst = min((c for c in result["per_class"] if c["count"]), key=lambda c: c["accuracy"])
-        tell(f"\nTest accuracy {result['test_accuracy']:.4f} (always the largest class: {result['majority']:.4f}; weakest class {worst['name']!r}: {worst['accuracy']:.4f})")
+        beside = f"always the largest class: {result['majority']:.4f}; weakest class {worst['name']!r}: {worst['accuracy']:.4f}"
+        tell(f"\nTest accuracy {result['test_accuracy']:.4f} ({beside})")
         tell(f"\nThe winning configuration as Python:\n\n{record['winner']['code']}" if record["kind"] == "search" else "")
         tell(f"Model:  {self.model}\nReport: {self.page}\n\nNext: keras-optlab predict {self.model} IMAGE...")
         return 0

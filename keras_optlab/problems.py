@@ -1,4 +1,5 @@
 """Small problems with known answers, for tests, benchmarks and the check of a user's own optimizer."""
+
 from dataclasses import dataclass
 
 import keras

@@ -1,4 +1,5 @@
 """What a finished training or search amounts to, as the plain record that the report page draws."""
+
 import base64
 import datetime
 import importlib.metadata
@@ -69,7 +70,9 @@ def of_search(tuner, data, model, seed: int | None = None) -> dict:
     curve = next((t["curve"] for t in trials if t["trial_id"] == best.trial_id), {})
     record = facts(data) | evaluation(model, data)
     record["result"] |= {tuner.oracle.objective.name: best.score}
-    values = {n: v for n, v in best.hyperparameters.values.items() if any(h.name == n and best.hyperparameters.is_active(h) for h in best.hyperparameters.space)}
+    values = {
+        n: v for n, v in best.hyperparameters.values.items() if any(h.name == n and best.hyperparameters.is_active(h) for h in best.hyperparameters.space)
+    }
     record |= {
         "kind": "search",
         "objective": tuner.oracle.objective.name,
@@ -92,7 +95,12 @@ def of_training(history: dict, data, model, code: str, monitor=None, seed: int |
         monitor: the `GradientMonitor` of the training.
     """
     seen = {"record": monitor.record.to_dict(), "findings": [f.to_dict() for f in monitor.findings]} if monitor is not None else None
-    extra = {"kind": "train", "history": {n: [float(x) for x in v] for n, v in history.items()}, "winner": {"values": {}, "code": code}, "seeds": {"seed": seed}}
+    extra = {
+        "kind": "train",
+        "history": {n: [float(x) for x in v] for n, v in history.items()},
+        "winner": {"values": {}, "code": code},
+        "seeds": {"seed": seed},
+    }
     return facts(data) | evaluation(model, data) | extra | monitored(seen)
 
 

@@ -1,4 +1,5 @@
 """The laws every optimizer and schedule obeys, for ours and for a user's own: `check_optimizer(MyOptimizer)`."""
+
 import copy
 import inspect
 import json
@@ -286,7 +287,9 @@ def law_permutation(make):
     order = [0, 4, 2, 5, 1, 3, 6]
     paths = list(problem.start)
     back = [order.index(i) for i in range(len(order))]
-    turned = problems.Problem({paths[i]: problem.start[paths[i]] for i in order}, problem.loss, lambda P, t: [problem.gradient([P[j] for j in back], t)[i] for i in order])
+    turned = problems.Problem(
+        {paths[i]: problem.start[paths[i]] for i in order}, problem.loss, lambda P, t: [problem.gradient([P[j] for j in back], t)[i] for i in order]
+    )
     plain, permuted = train(make(), problem, 4, "eager"), train(make(), turned, 4, "eager")
     same([permuted[j] for j in back], plain, 2e-6, "permuted weights")
 
@@ -317,7 +320,9 @@ def new_process(makes: dict, modules=("keras_optlab",)) -> None:
         paths = [p for p in sys.path if p] + [os.getcwd()]
         child = subprocess.run(
             [sys.executable, "-c", CHILD, folder, json.dumps(list(modules))],
-            capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "KERAS_BACKEND": BACKEND},
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "KERAS_BACKEND": BACKEND},
         )
         assert child.returncode == 0, f"the new process fails:\n{child.stdout[-2000:]}\n{child.stderr[-2000:]}"
 

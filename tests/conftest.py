@@ -1,4 +1,5 @@
 """Two logical CPU devices, so that MirroredStrategy has two replicas; quiet backends."""
+
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

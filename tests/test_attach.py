@@ -1,4 +1,5 @@
 """Training steps that take the gradient elsewhere: schedule-free, SAM."""
+
 import keras
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_schedule_free_rests_at_the_average():
     model.build((None, 6, 6, 1))
     start = testing.values(model.trainable_variables)
     fast = []
-    for i in range(4):
+    for _ in range(4):
         model.train_on_batch(X[:32], Y[:32])
         fast.append(testing.values([s["z"] for s in optimizer.state.slots]))
     mean = [np.mean([z[i] for z in fast], axis=0) for i in range(len(start))]

@@ -164,7 +164,9 @@ def test_the_command_is_quiet(tmp_path):
     """No word of TensorFlow's, no colours without a terminal."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-    done = subprocess.run([sys.executable, str(ROOT / "keras_optlab_launch.py"), "list", "--json"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "keras_optlab_launch.py"), "list", "--json"], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
     assert done.returncode == 0 and done.stderr == "" and "lion" in json.loads(done.stdout) and "\033" not in done.stdout
 
 

@@ -1,4 +1,5 @@
 """Every optimizer against the reference trajectories of tests/goldens; its README says where each comes from and which rule it follows."""
+
 import keras
 import numpy as np
 import pytest

@@ -1,6 +1,8 @@
 """The house: who imports whom, what an import costs, what must not stand in the code."""
+
 import ast
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +85,8 @@ def test_an_optimizer_file_is_short():
 
 def test_import_is_light():
     """Neither the search nor what it needs is loaded by `import keras_optlab`."""
-    code = "import sys, keras_optlab; print([m for m in ('keras_tuner', 'optuna', 'scipy.stats', 'sklearn', 'PIL', 'keras_optlab.search', 'keras_optlab.cli') if m in sys.modules])"
+    heavy = ("keras_tuner", "optuna", "scipy.stats", "sklearn", "PIL", "keras_optlab.search", "keras_optlab.cli")
+    code = f"import sys, keras_optlab; print([m for m in {heavy} if m in sys.modules])"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": BACKEND}
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     loaded = out.stdout.strip().splitlines()[-1]
@@ -117,3 +120,8 @@ def test_seams_have_the_members_they_stand_for():
     assert seams.index(optimizer, v) == 0 and seams.index(optimizer, keras.Variable([1.0])) is None
     assert list(inspect.signature(keras.optimizers.Optimizer._var_key).parameters) == ["self", "variable"]
     seams.layout(v)
+
+
+def test_the_table_in_the_readme_is_current():
+    tables = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    assert f"{tables['BEGIN']}\n{tables['table']()}\n{tables['END']}" in (ROOT / "README.md").read_text(), "run `python docs/tables.py`"

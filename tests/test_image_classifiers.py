@@ -86,7 +86,15 @@ class Model(keras.Sequential):
     """Notes what `fit` is given."""
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, shuffle=True, validation_data=None, callbacks=None):
-        self.given = {"x": x, "y": y, "batch_size": batch_size, "epochs": epochs, "shuffle": shuffle, "validation_data": validation_data, "callbacks": callbacks}
+        self.given = {
+            "x": x,
+            "y": y,
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "shuffle": shuffle,
+            "validation_data": validation_data,
+            "callbacks": callbacks,
+        }
 
 
 @pytest.mark.parametrize("kind", ["arrays", "ImageData", "single", "batched"])
@@ -144,7 +152,16 @@ def nameless(config):
 
 CONFIGURATIONS = [
     {},
-    {"augmentation": 0.0, "flip": True, "optimizer": "lion", "lion/learning_rate": 3e-4, "conv/width": 16, "conv/depth": 1, "label_smoothing": 0.0, "batch_size": 16},
+    {
+        "augmentation": 0.0,
+        "flip": True,
+        "optimizer": "lion",
+        "lion/learning_rate": 3e-4,
+        "conv/width": 16,
+        "conv/depth": 1,
+        "label_smoothing": 0.0,
+        "batch_size": 16,
+    },
     {"family": "residual", "residual/width": 16, "residual/depth": 2, "optimizer": "muon", "schedule": "one_cycle", "dropout": 0.0},
     {"family": "residual", "optimizer": "sgdw", "sgdw/learning_rate": 0.1, "sgdw/weight_decay": 1e-3, "schedule": "constant"},
 ]

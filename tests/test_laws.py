@@ -1,4 +1,5 @@
 """Every name under every law of keras_optlab.testing; on JAX and PyTorch the names that use the hooks, and of the others the formula."""
+
 import pytest
 
 from keras_optlab import optimizers, testing

@@ -1,4 +1,5 @@
 """For every law a bug that it must find, in an optimizer that is otherwise right."""
+
 import itertools
 
 import pytest

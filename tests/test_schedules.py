@@ -11,7 +11,10 @@ def rates(schedule, steps):
     return [float(ops.convert_to_numpy(schedule(ops.convert_to_tensor(i)))) for i in steps]
 
 
-@pytest.mark.parametrize("make", [lambda: Warmup(0.1, 5), lambda: Warmup(Cosine(0.1, 20), 5), lambda: Cosine(1, 100, minimum=0.01), lambda: OneCycle(0.5, 100), lambda: OneCycle(0.5, 1)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Warmup(0.1, 5), lambda: Warmup(Cosine(0.1, 20), 5), lambda: Cosine(1, 100, minimum=0.01), lambda: OneCycle(0.5, 100), lambda: OneCycle(0.5, 1)],
+)
 def test_laws(make):
     testing.check_schedule(make)
 

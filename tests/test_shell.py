@@ -1,4 +1,5 @@
 """What the shell promises beyond the laws; most of it is a fault of Keras' own optimizers."""
+
 import json
 
 import keras
@@ -31,7 +32,15 @@ def apply(optimizer, steps):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"weight_decay": 0.02}, {"clipnorm": 0.03}, {"global_clipnorm": 0.05}, {"clipvalue": 0.01}, {"use_ema": True, "ema_overwrite_frequency": 4}, {"gradient_accumulation_steps": 3}],
+    [
+        {},
+        {"weight_decay": 0.02},
+        {"clipnorm": 0.03},
+        {"global_clipnorm": 0.05},
+        {"clipvalue": 0.01},
+        {"use_ema": True, "ema_overwrite_frequency": 4},
+        {"gradient_accumulation_steps": 3},
+    ],
 )
 def test_adamw_is_keras_adamw(settings):
     """With an epsilon so small that its place does not matter."""
@@ -92,7 +101,10 @@ def test_muon_routes_by_path_and_layout():
     model = keras.Model(i, x)
     optimizer = Muon(0.02, fallback_rate=0.5)
     optimizer.build(model.trainable_variables)
-    routes = {"/".join(v.path.split("/")[-2:]): (type(r.chain[-1]).__name__, r.plans[-1].get("shape"), r.lr) for v, r in zip(model.trainable_variables, optimizer.state.rules)}
+    routes = {
+        "/".join(v.path.split("/")[-2:]): (type(r.chain[-1]).__name__, r.plans[-1].get("shape"), r.lr)
+        for v, r in zip(model.trainable_variables, optimizer.state.rules)
+    }
     fallback = ("AdamW", None, 0.5)
     assert routes["stem/kernel"] == fallback and routes["logits/kernel"] == fallback
     assert routes["depthwise_conv2d/kernel"] == fallback
@@ -202,8 +214,7 @@ def test_a_refused_update_is_not_counted():
 
 def test_schedules_count_real_updates_and_refresh_has_its_period():
     class Probe(FormulaOptimizer, package="keras_optlab_tests"):
-        """Records what it is told.
-        """
+        """Records what it is told."""
 
         beta: float = hyper(default=0.5, doc="A number.")
         refresh_every: int = hyper(default=3, doc="A period.")

@@ -1,4 +1,5 @@
 """Optimizers and modifiers, and the shop window: `get`, `names`, `describe`."""
+
 import difflib
 import fnmatch
 import inspect

@@ -14,7 +14,9 @@ class AdamW(FormulaOptimizer):
     beta_1: float = hyper(default=0.9, within=(0, 1), doc="Decay of the mean.")
     beta_2: float = hyper(default=0.999, within=(0, 1), doc="Decay of the square.")
     epsilon: float = hyper(default=1e-7, within=(0, float("inf")), doc="Added to the root of the square.")
-    weight_decay: float = hyper(default=0.004, within=(0, float("inf")), tune=log(1e-4, 1e-1), doc="Decay per update, times the learning rate; `None` for none.")
+    weight_decay: float = hyper(
+        default=0.004, within=(0, float("inf")), tune=log(1e-4, 1e-1), doc="Decay per update, times the learning rate; `None` for none."
+    )
     slots = ("m", "v")
 
     def update(self, g, p, s, k):

@@ -1,4 +1,5 @@
 """Small tensor functions that formulas share."""
+
 import math
 
 from keras import ops

@@ -21,7 +21,9 @@ class Muon(FormulaOptimizer):
     nesterov: bool = hyper(default=True, doc="Look ahead along the momentum.")
     rms_rate: float = hyper(default=0.2, within=(0, float("inf")), doc="Root mean square of an update, as a multiple of the learning rate.")
     ns_steps: int = hyper(default=5, within=(1, 100), doc="Newton-Schulz steps.")
-    weight_decay: float = hyper(default=0.004, within=(0, float("inf")), tune=log(1e-4, 1e-1), doc="Decay per update, times the learning rate; `None` for none.")
+    weight_decay: float = hyper(
+        default=0.004, within=(0, float("inf")), tune=log(1e-4, 1e-1), doc="Decay per update, times the learning rate; `None` for none."
+    )
     fallback: FormulaOptimizer = hyper(default=AdamW, doc="The optimizer of all other weights; it uses our rate and settings.")
     fallback_rate: float = hyper(default=1.0, within=(0, float("inf")), doc="The fallback's learning rate as a multiple of ours.")
     fused = False

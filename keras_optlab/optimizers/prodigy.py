@@ -11,7 +11,9 @@ class Prodigy(FormulaOptimizer):
     Reference: [Mishchenko & Defazio, 2023](https://arxiv.org/abs/2306.06101), Algorithm 4
     """
 
-    learning_rate: float = hyper(default=1.0, within=(0, float("inf")), tune=log(0.3, 3.0), doc="Multiple of the estimated step size; a schedule may shrink it.")
+    learning_rate: float = hyper(
+        default=1.0, within=(0, float("inf")), tune=log(0.3, 3.0), doc="Multiple of the estimated step size; a schedule may shrink it."
+    )
     beta_1: float = hyper(default=0.9, within=(0, 1), doc="Decay of the mean.")
     beta_2: float = hyper(default=0.999, within=(0, 1), doc="Decay of the square; its root is the decay of the estimate's sums.")
     epsilon: float = hyper(default=1e-8, within=(0, float("inf")), doc="Added to the root of the square, times d.")

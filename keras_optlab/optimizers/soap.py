@@ -10,8 +10,8 @@ T = ops.transpose
 class SOAP(FormulaOptimizer):
     """Adam in the eigenbasis of Shampoo: m and v as in Adam, F0 = mean of g gT and F1 of gT g, with eigenvectors Q0, Q1 in descending order.
 
-    As in the authors' code the first gradient only starts the factors, and the weight decays after its step. Where a factor has no full rank yet, rounding decides part of its basis, so
-    two devices or execution paths agree only as far as the factors are of full rank.
+    As in the authors' code the first gradient only starts the factors, and the weight decays after its step. Where a factor has no full rank yet, rounding
+    decides part of its basis, so two devices or execution paths agree only as far as the factors are of full rank.
 
     Reference: [Vyas et al., 2024](https://arxiv.org/abs/2409.11321)
     """

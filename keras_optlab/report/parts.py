@@ -23,7 +23,7 @@ def table(heads: list[tuple[str, str]], rows: list[str], kind: str = "") -> str:
     """Rows of HTML under (class, title) heads, in a box that scrolls sideways on narrow screens."""
     cells = "".join(f'<th scope="col" class="{style}">{escape(title, 40)}</th>' for style, title in heads)
     box = "wide tall" if len(rows) > 25 else "wide"
-    body = f'<thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody>'
+    body = f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="{box}" role="region" aria-label="Table" tabindex="0"><table class="{kind}">{body}</table></div>' if rows else ""
 
 

@@ -151,7 +151,7 @@ def _finding(finding: dict, under: str = "") -> str:
     evidence = facts([(escape(name, 30), escape(setting(value), 30)) for name, value in list((finding.get("evidence") or {}).items())[:8]])
     return (
         f'<article class="finding {severity}">'
-        f'<h3>{sign}{severity.capitalize()}: <code>{escape(finding.get("code", ""))}</code> <span>{", ".join(where)}</span></h3>'
+        f"<h3>{sign}{severity.capitalize()}: <code>{escape(finding.get('code', ''))}</code> <span>{', '.join(where)}</span></h3>"
         f"<p>{_prose(finding.get('message') or '')}</p>{evidence}{_advice(finding.get('advice') or '')}{under}</article>"
     )
 

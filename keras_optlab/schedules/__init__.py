@@ -1,4 +1,5 @@
 """Learning-rate schedules; any hyperparameter of an optimizer may be one."""
+
 import fnmatch
 
 from keras_optlab.schedules.cosine import Cosine

@@ -1,4 +1,5 @@
 """What the schedules share: a config that follows from the constructor, and checks."""
+
 import inspect
 import math
 

@@ -1,4 +1,5 @@
 """Search spaces that follow from the declarations of optimizers and schedules."""
+
 import math
 
 from keras_optlab import schedules
@@ -23,7 +24,10 @@ def optimizer_space(hp, names, schedule=None, **settings) -> FormulaOptimizer:
     """
     classes = {name: find(name) for name in names}
     if not classes or (wrong := [n for n, cls in classes.items() if issubclass(cls, Modifier)]):
-        raise ValueError(f"`optimizer_space(names=...)` needs names of optimizers, not of modifiers: wrap what it returns. Received: {list(names)}" + (f", modifiers {wrong}" if classes else ""))
+        raise ValueError(
+            f"`optimizer_space(names=...)` needs names of optimizers, not of modifiers: wrap what it returns. Received: {list(names)}"
+            + (f", modifiers {wrong}" if classes else "")
+        )
     chosen = hp.Choice("optimizer", list(classes), default=next(iter(classes)), ordered=False)
     values = {}
     for name, cls in classes.items():

@@ -1,4 +1,5 @@
 """A train step that gives an optimizer the gradients it asks for, at any point, on one batch with one set of seeds. The weights never move."""
+
 import types
 
 import keras

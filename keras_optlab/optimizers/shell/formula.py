@@ -1,4 +1,5 @@
 """The hooks of a formula: tensors in, tensors out. An ordinary formula writes `slots` and `update`; everything else has a default."""
+
 from typing import Any
 
 

@@ -1,4 +1,5 @@
 """Declarations: one `hyper(...)` line feeds the constructor, its checks, the config, the documentation and the search space."""
+
 import inspect
 import math
 from dataclasses import dataclass
@@ -82,7 +83,9 @@ SETTINGS = {
     "global_clipnorm": Hyper(None, POSITIVE, doc="Largest norm of all gradients together.", kind=float),
     "use_ema": Hyper(False, doc="Keep an exponential average of the weights, counted in real updates."),
     "ema_momentum": Hyper(0.99, doc="Decay of that average."),
-    "ema_overwrite_frequency": Hyper(None, (1, math.inf), doc="Write the average into the weights every so many updates; `None`: at the end of `fit`.", kind=int),
+    "ema_overwrite_frequency": Hyper(
+        None, (1, math.inf), doc="Write the average into the weights every so many updates; `None`: at the end of `fit`.", kind=int
+    ),
     "loss_scale_factor": Hyper(None, POSITIVE, doc="Factor of the loss, taken out of the gradients again.", kind=float),
     "gradient_accumulation_steps": Hyper(None, (2, math.inf), doc="Micro-steps whose mean gradient makes one real update.", kind=int),
 }
@@ -92,7 +95,9 @@ RATE = Hyper(1e-3, NOT_NEGATIVE, log(1e-5, 1e-1), "Step size: a number, a `Learn
 def signature(hypers: dict[str, Hyper], first: str) -> inspect.Signature:
     word = inspect.Parameter
     rest = {n: h for n, h in {**hypers, "name": Hyper(None)}.items() if n != first}
-    return inspect.Signature([word(first, word.POSITIONAL_OR_KEYWORD, default=hypers[first].default)] + [word(n, word.KEYWORD_ONLY, default=h.default) for n, h in rest.items()])
+    return inspect.Signature(
+        [word(first, word.POSITIONAL_OR_KEYWORD, default=hypers[first].default)] + [word(n, word.KEYWORD_ONLY, default=h.default) for n, h in rest.items()]
+    )
 
 
 def documented(doc: str | None, hypers: dict[str, Hyper]) -> str:

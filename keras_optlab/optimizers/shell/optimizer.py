@@ -1,4 +1,5 @@
 """The Keras side of the shell: arguments, config, building, saving."""
+
 import inspect
 import re
 from typing import dataclass_transform

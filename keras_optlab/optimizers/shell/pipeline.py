@@ -1,4 +1,5 @@
 """One `apply`: unscale, reduce, accumulate, clip, shared, refresh, decay, formula, constraint, average."""
+
 import math
 import warnings
 from types import SimpleNamespace

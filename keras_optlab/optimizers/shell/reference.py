@@ -1,4 +1,5 @@
 """The simple twin of the pipeline: one plain loop over the hooks, without variables, backends or settings. The laws hold the shell against it."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,10 @@ def trajectory(optimizer, problem, steps: int) -> list[np.ndarray]:
             for i, g in zip(mine, new):
                 G[i] = g
         for i, rule in enumerate(rules):
-            bound = [SimpleNamespace(**vars(ks[f]) | dict(lr=ks[f].lr * rule.lr, decay=ks[f].decay * rule.decay, plan=plan)) for f, plan in zip(rule.chain, rule.plans)]
+            bound = [
+                SimpleNamespace(**vars(ks[f]) | dict(lr=ks[f].lr * rule.lr, decay=ks[f].decay * rule.decay, plan=plan))
+                for f, plan in zip(rule.chain, rule.plans)
+            ]
             for f, k in zip(rule.chain, bound):
                 if overrides(f, "refresh") and (t - 1) % f.refresh_every == 0:
                     S[i] = f.refresh(G[i], P[i], S[i], k)

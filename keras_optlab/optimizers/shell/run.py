@@ -1,4 +1,5 @@
 """How the one pipeline runs on each backend: the only functions of the shell that know one."""
+
 import contextlib
 
 import keras
@@ -45,7 +46,9 @@ def on_each_replica(body, grads, anchor) -> None:
         return
     replica = tf.distribute.get_replica_context()
     if replica is None:
-        raise ValueError("`apply` must be called in a replica context: wrap the training step in `strategy.run(...)`. Received: a call in the cross-replica context.")
+        raise ValueError(
+            "`apply` must be called in a replica context: wrap the training step in `strategy.run(...)`. Received: a call in the cross-replica context."
+        )
     grads = replica.all_reduce(tf.distribute.ReduceOp.SUM, grads)
     replica.merge_call(lambda strategy, *g: strategy.extended.update(anchor.value, lambda _, *g: body(*g), args=g, group=False), args=tuple(grads))
 

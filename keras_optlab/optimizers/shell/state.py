@@ -1,4 +1,5 @@
 """What the shell keeps for each weight: the rule that moves it and its variables, saved by name."""
+
 import json
 import re
 import warnings
@@ -46,7 +47,9 @@ class Rule:
             own = formula.slots(plan) if callable(formula.slots) else dict.fromkeys(formula.slots, Slot())
             if twice := merged.keys() & own.keys():
                 chain = " > ".join(type(f).__name__ for f in self.chain)
-                raise ValueError(f"Formulas around one weight must not share a slot name: {sorted(twice)} stands twice. Received: {chain}. Use each modifier once.")
+                raise ValueError(
+                    f"Formulas around one weight must not share a slot name: {sorted(twice)} stands twice. Received: {chain}. Use each modifier once."
+                )
             merged |= own
         return merged
 
@@ -144,10 +147,11 @@ def load(optimizer, store) -> None:
     saved = json.loads(np.asarray(store["manifest"]).tobytes()) if "manifest" in keys else dict.fromkeys(keys, "state of an optimizer outside keras_optlab")
     here = manifest(optimizer)
     if saved != here:
-        lines = [f"  {n}: saved {saved.get(n, 'nothing')}, here {here.get(n, 'nothing')}" for n in sorted(saved.keys() | here.keys()) if saved.get(n) != here.get(n)]
+        changed = [n for n in sorted(saved.keys() | here.keys()) if saved.get(n) != here.get(n)]
+        lines = [f"  {n}: saved {saved.get(n, 'nothing')}, here {here.get(n, 'nothing')}" for n in changed]
         raise ValueError(
-            f"`{name}` cannot take the saved optimizer state: it differs in {len(lines)} places. Compile with the optimizer, settings and dtype policy it was saved with, "
-            "or load the weights alone with `load_weights(..., skip_mismatch=True)` or before `compile`. Received:\n" + "\n".join(lines[:20])
+            f"`{name}` cannot take the saved optimizer state: it differs in {len(lines)} places. Compile with the optimizer, settings and dtype policy it was "
+            "saved with, or load the weights alone with `load_weights(..., skip_mismatch=True)` or before `compile`. Received:\n" + "\n".join(lines[:20])
         )
     for name, variable in named_variables(optimizer).items():
         variable.assign(np.asarray(store[name]))
