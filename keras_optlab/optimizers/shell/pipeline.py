@@ -12,8 +12,10 @@ from keras_optlab.optimizers.shell.formula import overrides
 from keras_optlab.optimizers.shell.hyper import Schedule
 from keras_optlab.optimizers.shell.state import overwritten, path
 
-# Smaller weights gain nothing from XLA and cost compile time; a larger cluster's temporary memory is one slab that is page-faulted anew at every step.
-SMALLEST_COMPILED, LARGEST_CLUSTER = 2**14, 4_000_000
+# Smaller weights gain nothing from XLA and cost compile time; where Python runs each operation, they are stacked instead.
+SMALL = 2**14
+# A larger cluster's temporary memory is one slab that is page-faulted anew at every step.
+LARGEST_CLUSTER = 4_000_000
 
 
 def apply(optimizer, gradients: dict) -> None:
@@ -123,8 +125,11 @@ class Update:
         plain, clusters = self.divide(list(G))
         for cluster in clusters:
             run.compiled(lambda: [self.move(i, G[i]) for i in cluster])
-        for i in plain:
-            self.move(i, G[i])
+        for group in self.alike(plain) if run.STACKS else [[i] for i in plain]:
+            if len(group) > 1:
+                run.stacked(lambda *values: self.moved(group[0], *values), [G[i] for i in group], [self.own(i) for i in group])
+            else:
+                self.move(group[0], G[group[0]])
         self.start_idle(G)
         steps = seams.micro_steps(self.optimizer)
         steps.assign(steps + 1)
@@ -169,7 +174,7 @@ class Update:
         plain, clusters, size = [], [], math.inf
         for i in indices:
             n = math.prod(self.variables[i].shape)
-            if n < SMALLEST_COMPILED or not self.state.rules[i].fused or not run.compiles():
+            if n < SMALL or not self.state.rules[i].fused or not run.compiles():
                 plain.append(i)
                 continue
             if size + n > LARGEST_CLUSTER:
@@ -179,23 +184,41 @@ class Update:
             size += n
         return plain, clusters
 
+    def alike(self, indices: list[int]) -> list[list[int]]:
+        """Small weights of one shape that move by one rule stand together."""
+        groups: dict = {}
+        for i in indices:
+            v, rule = self.variables[i], self.state.rules[i]
+            alone = math.prod(v.shape) >= SMALL or v.constraint is not None
+            key = i if alone else (tuple(v.shape), v.dtype, rule.chain, repr(rule.plans), rule.lr, rule.decay, self.optimizer.decays(v))
+            groups.setdefault(key, []).append(i)
+        return list(groups.values())
+
+    def own(self, i: int) -> list:
+        """The weight, its slots, and its average if it has one."""
+        return [self.variables[i], *self.state.slots[i].values(), *([self.state.average[i]] if i in self.state.average else [])]
+
     def move(self, i: int, g) -> None:
-        o, v, rule, t = self.optimizer, self.variables[i], self.state.rules[i], self.t
-        p, s, ks = self.weight(i), self.slots(i), self.bound(i)
+        new = self.moved(i, g, *[run.read(v) for v in self.own(i)])
+        for v, x in zip(self.own(i), new):
+            v.assign(x)
+
+    def moved(self, i: int, g, p, *state) -> list:
+        """What `own` is after this step by the rule of weight i, from the values before it."""
+        o, v, rule, ks, names = self.optimizer, self.variables[i], self.state.rules[i], self.bound(i), list(self.state.slots[i])
+        p, average = ops.cast(p, "float32"), list(state[len(names) :])
+        s = self.begun(i, p, dict(zip(names, state)))
         if rule.chain[-1].decay == "decoupled" and not is_zero(ks[-1].decay):
             p = p - ks[-1].lr * ks[-1].decay * p
         d, new = rule.update(g, p, s, ks)
         p = p - d
         if v.constraint is not None:
             p = v.constraint(p)
-        if i in self.state.average:
-            average = self.state.average[i]
-            mean = ops.where(t == 1, p, o.ema_momentum * average + (1 - o.ema_momentum) * p)
-            average.assign(mean)
+        if average:
+            average = [ops.where(self.t == 1, p, o.ema_momentum * average[0] + (1 - o.ema_momentum) * p)]
             if o.ema_overwrite_frequency:
-                p = ops.where(t % o.ema_overwrite_frequency == 0, mean, p)
-        self.keep(i, new)
-        v.assign(ops.cast(p, v.dtype))
+                p = ops.where(self.t % o.ema_overwrite_frequency == 0, average[0], p)
+        return [ops.cast(p, v.dtype), *[new[n] for n in names], *average]
 
     def start_idle(self, G: dict) -> None:
         """Weights without a gradient still start at the first update: they may be unfrozen later."""
@@ -212,9 +235,11 @@ class Update:
         return ops.cast(run.read(self.variables[i]), "float32")
 
     def slots(self, i: int) -> dict:
+        return self.begun(i, self.weight(i), {n: run.read(x) for n, x in self.state.slots[i].items()})
+
+    def begun(self, i: int, p, values: dict) -> dict:
         """A "param" slot is the weight itself until the first update, because weights may be loaded after `build`."""
-        specs, values = self.state.specs[i], {n: run.read(x) for n, x in self.state.slots[i].items()}
-        return {n: ops.where(self.t == 1, self.weight(i), x) if specs[n].start == "param" else x for n, x in values.items()}
+        return {n: ops.where(self.t == 1, p, x) if self.state.specs[i][n].start == "param" else x for n, x in values.items()}
 
     def bound(self, i: int) -> list:
         """k for every formula around weight i, outermost first."""

@@ -13,6 +13,8 @@ elif BACKEND == "jax":
 elif BACKEND == "torch":
     import torch
 
+STACKS = BACKEND == "torch"  # each operation is a call from Python
+
 # AutoGraph would otherwise rewrite the whole shell when a user's own @tf.function calls `apply`.
 not_converted = tf.autograph.experimental.do_not_convert if BACKEND == "tensorflow" else lambda fn: fn
 
@@ -81,3 +83,11 @@ def branch(pred, true, false, variables) -> None:
         tf.cond(pred, lambda: [true(), tf.constant(0)][1], lambda: [false(), tf.constant(0)][1])
     else:
         true() if bool(pred) else false()
+
+
+def stacked(fn, G: list, owned: list[list]) -> None:
+    """Assigns fn(g, *values) to the variables of each weight, for all weights at once."""
+    columns = list(zip(*owned))
+    new = torch.vmap(fn)(torch.stack(G), *[torch.stack([v.value for v in column]) for column in columns])
+    for column, x in zip(columns, new):
+        torch._foreach_copy_([v.value for v in column], list(x.unbind()))
