@@ -66,7 +66,8 @@ class Wall:
         if memory > 2500:
             raise MemoryError("out of memory")
         size = math.log(v["width"] * v["depth"]) / math.log(12288)
-        return (0.4 + 0.6 * size) * (0.4 + 0.6 * bowl(math.log10(v["rate"]), -3, 0.8)) * (0.9 + 0.1 * bowl(v["dropout"], 0.2, 0.2)) * (0.97 + 0.03 * v["batch"] / 512)
+        learns, keeps = bowl(math.log10(v["rate"]), -3, 0.8), bowl(v["dropout"], 0.2, 0.2)
+        return (0.4 + 0.6 * size) * (0.4 + 0.6 * learns) * (0.9 + 0.1 * keeps) * (0.97 + 0.03 * v["batch"] / 512)
 
 
 class Edge:

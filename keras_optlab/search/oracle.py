@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import random
+import textwrap
 import threading
 import time
 
@@ -71,7 +72,7 @@ class Oracle(keras_tuner.Oracle):
         self._started: dict[str, float] = {}
         self._steps: dict[str, int] = {}
         self._interrupted: list[str] = []
-        self._since = self._flushed = time.monotonic()
+        self._flushed = time.monotonic()
         self._mutex = threading.RLock()  # KerasTuner's own lock stays closed after an exception
 
     @property
@@ -102,7 +103,8 @@ class Oracle(keras_tuner.Oracle):
             self.records = {record["trial_id"]: record for record in records}
             self.trials = {record["trial_id"]: self._restore(record) for record in records}
             self.start_order = list(self.trials)
-            self.end_order = [trial_id for trial_id, trial in self.trials.items() if trial.status != TrialStatus.RUNNING]
+            ended = [trial_id for trial_id, trial in self.trials.items() if trial.status != TrialStatus.RUNNING]
+            self.end_order = sorted(ended, key=lambda trial_id: self.records[trial_id].get("order", 0))
             self._interrupted = [trial_id for trial_id, trial in self.trials.items() if trial.status == TrialStatus.RUNNING]
             self.ongoing_trials = {}
 
@@ -119,8 +121,11 @@ class Oracle(keras_tuner.Oracle):
             )
 
     def _restore(self, record: dict) -> Trial:
-        hyperparameters = self.hyperparameters.copy()
-        hyperparameters.values = dict(record["values"])
+        known, hyperparameters = self.hyperparameters.copy(), keras_tuner.HyperParameters()
+        known.values = dict(record["values"])
+        # without what was declared since, by others or by itself before it was interrupted: KerasTuner takes the default of that when it is declared anew
+        hyperparameters.merge([hp for hp in known.space if hp.name in known.values or not known.is_active(hp)])
+        hyperparameters.values = known.values
         trial = Trial(hyperparameters, record["trial_id"], record["status"], record.get("message"))
         if record["status"] != TrialStatus.RUNNING:
             trial.score, trial.best_step = record["score"], record.get("best_step", 0)
@@ -151,11 +156,17 @@ class Oracle(keras_tuner.Oracle):
             self.running, self._flushed = True, time.monotonic()
 
     def release(self) -> None:
-        """Stops the clock and gives the project free for other processes."""
+        """Stops the clock and gives the project free for other processes; what was not committed is forgotten."""
         with self._mutex:
             if self.running:
                 try:
                     self._flush()
+                    if self.ongoing_trials:  # an exception has ended the search, perhaps in the middle of a commit
+                        started = [trial.trial_id for trial in self.ongoing_trials.values()]
+                        self.reload()
+                        for trial_id in set(started) & set(self._interrupted):  # an end like this one is no death of the process
+                            self.records[trial_id]["attempts"] -= 1
+                            self.store.note_trial(trial_id, attempts=self.records[trial_id]["attempts"])
                 finally:
                     self.running = False
                     self.store.unlock()
@@ -279,7 +290,7 @@ class Oracle(keras_tuner.Oracle):
                     own.status, own.score = TrialStatus.FAILED, None
             else:
                 own.status, own.score = TrialStatus.FAILED, None
-                facts.setdefault("error", (own.message or "failed").strip().splitlines()[-1])
+                facts.setdefault("error", headline(own.message or ""))
             if own.status == TrialStatus.FAILED:
                 trial.status, trial.message = own.status, own.message
                 facts["message"] = own.message
@@ -288,7 +299,7 @@ class Oracle(keras_tuner.Oracle):
 
     def _commit(self, trial: Trial, facts: dict) -> None:
         trial_id, values = trial.trial_id, dict(trial.hyperparameters.values)
-        facts = {"seconds": time.monotonic() - self._started[trial_id], "metrics": trial.metrics.get_config()} | facts
+        facts = {"seconds": time.monotonic() - self._started[trial_id], "metrics": trial.metrics.get_config(), "order": len(self.end_order)} | facts
         facts |= {"values": values} if values != self.records[trial_id]["values"] else {}
         facts |= {"best_step": trial.best_step} if trial.best_step else {}
         self.store.note(space=self.hyperparameters.get_config()["space"])
@@ -303,16 +314,24 @@ class Oracle(keras_tuner.Oracle):
     def _log(self, record: dict) -> None:
         name = self.objective.name
         best = self.get_best_trials(1)
-        result = f"{name} {record['score']:.5g}" if record["score"] is not None else f"failed: {record['error']}"
+        result = f"{name} {record['score']:.5g}" if record["score"] is not None else f"failed with {textwrap.shorten(record['error'], 120)}"
         so_far = f" (best {best[0].score:.5g} in {best[0].trial_id})" if best else ""
-        values = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in record["values"].items())
-        logger.info("Trial %s: %s%s, %.1f s: %s", record["trial_id"], result, so_far, record["seconds"], values)
+        values = [f"{k.rsplit('/', 1)[-1]}={v:.3g}" if isinstance(v, float) else f"{k.rsplit('/', 1)[-1]}={v}" for k, v in record["values"].items()]
+        shown = textwrap.shorten(", ".join(values), 100, placeholder=" ...")
+        logger.info("Trial %s: %s%s, %.1f s: %s", record["trial_id"], result, so_far, record["seconds"], shown)
 
     def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
-        """Up to `num_trials` completed trials, the best one first."""
-        done = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
+        """Up to `num_trials` completed trials, the best one first; of equal scores, the one that was reached first."""
+        done = [self.trials[trial_id] for trial_id in self.end_order if self.trials[trial_id].status == TrialStatus.COMPLETED]
         return sorted(done, key=lambda trial: trial.score, reverse=self.objective.direction == "max")[:num_trials]
 
     def remaining_trials(self) -> int | None:
         """How many trials are left to finish; `None` without `max_trials`."""
         return max(0, self.max_trials - len(self.end_order)) if self.max_trials else None
+
+
+def headline(message: str) -> str:
+    """The first line of the error that a traceback ends with."""
+    lines = message.splitlines()
+    start = max((i + 1 for i, line in enumerate(lines) if line.startswith("Traceback ")), default=0)
+    return next((line for line in lines[start:] if line.strip() and not line[0].isspace()), "failed")

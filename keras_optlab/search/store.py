@@ -18,7 +18,7 @@ _HELD: dict[str, int] = {}  # the kernel's locks are per process: two tuners of 
 
 def record(trial: optuna.trial.FrozenTrial) -> dict:
     """A trial as a plain dict: "trial_id", "status", "score", "seconds", "values", "error", "curve", and what else was noted of it."""
-    plain = {"trial_id": f"{trial.number:04d}", "seconds": None, "values": dict(trial.params), "error": None, "curve": {}}
+    plain = {"trial_id": f"{trial.number:04d}", "seconds": None, "values": dict(trial.params), "error": None, "curve": {}, "attempts": 1}
     return plain | trial.user_attrs | {"status": STATUS[trial.state.name], "score": trial.value if trial.state == TrialState.COMPLETE else None}
 
 
@@ -95,7 +95,8 @@ class Store:
                 self._storage, new = optuna.storages.InMemoryStorage(), None
             else:
                 new = self.path.with_suffix(".new")
-                new.unlink(missing_ok=True)
+                for stale in (new, f"{new}-journal", f"{self.path}-journal"):  # SQLite would play an old journal back into the new file
+                    Path(stale).unlink(missing_ok=True)
                 self._storage = self._connect(new, new=True)
             self._study = self._storage.create_new_study(directions, self.name)
             for key, value in facts.items():
@@ -195,7 +196,8 @@ class Store:
         try:
             yield
         except (optuna.exceptions.StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            cause = str(error.__cause__ or error).splitlines()[0]
+            cause = error.__cause__ or error
+            cause = str(getattr(cause, "orig", None) or cause).splitlines()[0]
             raise FatalRuntimeError(f"The search {self.path} could not be {what}: {cause}. {advice}") from error
 
     def lock(self) -> None:

@@ -1,11 +1,12 @@
 """The tuner: KerasTuner's interface over our samplers and our store."""
 
 import contextlib
-import gc
+import errno
 import json
 import logging
 import math
 import os
+import shutil
 import statistics
 import time
 import traceback
@@ -26,8 +27,8 @@ class Tuner(keras_tuner.Tuner):
     """A `keras_tuner.Tuner` that loses nothing: killed at any moment, it goes on where it stopped when the same script runs again.
 
     Everything is in `<directory>/<project_name>/search.sqlite3`, an Optuna study. A trial that raises, runs out of memory or scores NaN or
-    infinity is a result, from which the sampler learns; only KerasTuner's `FatalError`s and Ctrl-C end a search. An interrupted trial
-    starts again with the same id and values. The weights of the best trial at its best epoch are kept, and no others.
+    infinity is a result, from which the sampler learns; only KerasTuner's `FatalError`s, Ctrl-C, and an error before anything was declared
+    end a search. An interrupted trial starts again with the same id and values. The weights of the best trial at its best epoch are kept, and no others.
 
     Args:
         hypermodel: a `keras_tuner.HyperModel` or a function `build(hp)` that returns a compiled model; `None`: `run_trial` is overridden
@@ -163,8 +164,10 @@ class Tuner(keras_tuner.Tuner):
         except FatalError:
             raise
         except Exception as error:  # whatever a training raises is a result: the sampler learns from it
+            if not trial.hyperparameters.space:
+                raise  # but nothing was declared yet, so there is nothing to learn and no other configuration to try
             trial.status, trial.message = TrialStatus.FAILED, traceback.format_exc()[-20000:]
-            self.oracle.annotate(trial.trial_id, error=f"{type(error).__name__}: {error}".strip()[:1000])
+            self.oracle.annotate(trial.trial_id, error=f"{type(error).__name__}: {error}".splitlines()[0][:1000].rstrip(": "))
         return True
 
     def _report(self, trial: Trial, results) -> None:
@@ -180,7 +183,7 @@ class Tuner(keras_tuner.Tuner):
             facts["executions"] = [{"score": _plain(metrics[name]), "best_step": step, "curve": curve} for metrics, step, curve in outcomes]
         self.oracle.annotate(trial.trial_id, **facts)
         shared = [m for m in outcomes[0][0] if all(m in metrics for metrics, _, _ in outcomes)]
-        means = {m: sum(metrics[m] for metrics, _, _ in outcomes) / len(outcomes) for m in shared}
+        means = {m: statistics.mean(metrics[m] for metrics, _, _ in outcomes) for m in shared}  # exact: never above the best one
         self.oracle.update_trial(trial.trial_id, means, step=outcomes[best][1])
 
     def run_trial(self, trial: Trial, *args, **kwargs):
@@ -221,7 +224,6 @@ class Tuner(keras_tuner.Tuner):
 
     def _build(self, hp) -> keras.Model:
         keras.utils.clear_session()
-        gc.collect()
         model = self.hypermodel.build(hp)
         if not isinstance(model, keras.Model):
             raise FatalTypeError(f"`hypermodel` must build a keras.Model. Received: {model!r}. Does the function return the model?")
@@ -264,7 +266,13 @@ class Tuner(keras_tuner.Tuner):
             model: the trained model.
             step: not used: a trial has one checkpoint.
         """
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)  # so that every file holds its state, which `load_model` expects
+        values = sum(math.prod(v.shape) for v in [*model.variables, *getattr(optimizer, "variables", [])])
         with _writing(self._checkpoint(trial_id)) as file:
+            if shutil.disk_usage(file.parent).free < 4 * values + 2**20:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # HDF5 can crash after a write for which there is no room
             model.save_weights(file)
 
     def load_model(self, trial: Trial) -> keras.Model:
@@ -288,7 +296,7 @@ class Tuner(keras_tuner.Tuner):
         if not model.built:
             model.build_from_config(self.oracle.records[trial.trial_id]["build_config"])
         if getattr(model, "optimizer", None) is not None:
-            model.optimizer.build(model.trainable_variables)  # its state is in the file too
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(file)
         return model
 
@@ -353,7 +361,7 @@ def _outcome(result, objective) -> tuple[dict, int, dict]:
         return {metric: float(value) for metric, value in result.items()}, 0, {}
     try:
         return {name: float(result)}, 0, {}
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise FatalTypeError(f"`run_trial` and `HyperModel.fit` must return a History, a dict of metrics or a number. Received: {result!r}.") from error
 
 
@@ -361,7 +369,7 @@ def _outcome(result, objective) -> tuple[dict, int, dict]:
 def _writing(file: Path) -> Iterator[Path]:
     try:
         yield file
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # h5py raises both
         file.unlink(missing_ok=True)
         raise FatalRuntimeError(f"{file} could not be written: {error}. Every finished trial is kept: make room, then run the same command again.") from error
 
