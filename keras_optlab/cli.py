@@ -12,7 +12,7 @@ import keras
 
 from keras_optlab import data, layers, optimizers, report, results, schedules
 
-RESERVE = 12.0  # seconds of a search's minutes that are kept for saving, testing and the report
+RESERVE = 10.0  # seconds of a search's minutes that are kept for saving, testing and the report
 
 
 def main(arguments: list[str] | None = None, started: float | None = None) -> int:

@@ -36,8 +36,8 @@ class Tuner(keras_tuner.Tuner):
         objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
         sampler: "gp", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
         max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
-        max_minutes: wall clock of `search`, all its runs together. No trial starts that cannot be expected to end in time; one that is
-            running then is stopped: it counts with its best epoch, or, if it has none yet, is taken up again when there is more time.
+        max_minutes: wall clock of `search`, all its runs together. No trial starts where less than half the usual time of one is
+            left; one that is running at the end is stopped: it counts with its best epoch, or, if it has none yet, is taken up again when there is more time.
         seed: an integer >= 0; `None`: a random one, which is stored. It fixes the suggestions.
         overwrite: whether to delete the search of that name and start anew.
         executions_per_trial: how often each configuration is trained; its score is the mean of the best epochs.
@@ -147,7 +147,7 @@ class Tuner(keras_tuner.Tuner):
     def _time_for_another(self) -> bool:
         left = self.deadline - time.monotonic()
         usual = [r["seconds"] for r in self.oracle.records.values() if r["status"] == TrialStatus.COMPLETED and not r.get("cut")]
-        enough = left > (statistics.median(usual) if usual else 0)
+        enough = left > (statistics.median(usual) / 2 if usual else 0)
         if not enough and self.remaining_trials != 0:
             logger.info("`max_minutes` leaves no time for another trial.")
         return enough
