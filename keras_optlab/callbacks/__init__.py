@@ -1,4 +1,5 @@
 """Callbacks for `fit`."""
+
 from keras_optlab.callbacks.early_stopping import EarlyStopping, StoppingReason
 from keras_optlab.callbacks.gradient_monitor import GradientMonitor
 

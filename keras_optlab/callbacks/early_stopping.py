@@ -1,7 +1,9 @@
 """Stops a run that no longer improves, and says why."""
+
 import difflib
 import enum
 import math
+import numbers
 import sys
 import warnings
 
@@ -29,8 +31,8 @@ class StoppingReason(enum.Enum):
 class EarlyStopping(keras.callbacks.Callback):
     """Stops training when a metric has stopped improving. Takes the place of `keras.callbacks.EarlyStopping`, with the same arguments.
 
-    A value that is not finite is never the best one, and ends the run at once where the weights are not finite either. A name that no metric has is told before
-    training starts where that can be known, with the names that exist.
+    A value that is not finite is never the best one, and ends the run at once where the weights are not finite either. A metric whose direction cannot be known
+    is refused before the second batch, and one that is not in the logs is told of after the first epoch, each with the names that exist.
 
     Args:
         monitor: name of the metric in the logs. Defaults to `"val_loss"`.
@@ -57,9 +59,7 @@ class EarlyStopping(keras.callbacks.Callback):
         print(stopping.stopping_reason, stopping.stopping_message)
     """
 
-    def __init__(
-        self, monitor="val_loss", min_delta=0, patience=0, verbose=0, mode="auto", baseline=None, restore_best_weights=False, start_from_epoch=0
-    ):
+    def __init__(self, monitor="val_loss", min_delta=0, patience=0, verbose=0, mode="auto", baseline=None, restore_best_weights=False, start_from_epoch=0):
         super().__init__()
         if mode not in ("auto", "min", "max"):
             raise ValueError(f'EarlyStopping(mode=...): `mode` must be "auto", "min" or "max". Received: mode={mode!r}')
@@ -67,7 +67,7 @@ class EarlyStopping(keras.callbacks.Callback):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
                 raise ValueError(f"EarlyStopping({name}=...): `{name}` must be a number of epochs, an integer of at least 0. Received: {name}={value!r}")
         for name, value in {"min_delta": min_delta, "baseline": baseline}.items():
-            if value is not None and not math.isfinite(value):
+            if not (value is None and name == "baseline" or isinstance(value, numbers.Real) and math.isfinite(value)):
                 raise ValueError(f"EarlyStopping({name}=...): `{name}` must be a finite number. Received: {name}={value!r}")
         self.monitor, self.min_delta, self.patience, self.verbose, self.mode = monitor, abs(min_delta), patience, verbose, mode
         self.baseline, self.restore_best_weights, self.start_from_epoch = baseline, restore_best_weights, start_from_epoch
@@ -83,9 +83,10 @@ class EarlyStopping(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._begin()  # an instance may be used again
-        known = seams.directions(self.model)
-        if known is not None:
-            self._direction = self._direction or self._infer(known)
+        self._ask_direction()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._ask_direction()  # on TensorFlow the metrics have their names after the first batch only
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
@@ -116,6 +117,10 @@ class EarlyStopping(keras.callbacks.Callback):
             kept = f" The weights of epoch {self.best_epoch + 1} are back." if self.best_weights is not None else ""
             sys.stdout.write(f"Epoch {self.stopped_epoch + 1}: stopped early. {self.stopping_message}{kept}\n")
 
+    def _ask_direction(self):
+        if self._direction is None and (known := seams.directions(self.model)) is not None:
+            self._direction = self._infer(known)
+
     def _better(self, value, reference) -> bool:
         if reference is None:
             return True
@@ -138,8 +143,8 @@ class EarlyStopping(keras.callbacks.Callback):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {self.monitor.removesuffix(name) + near[0]!r}?" if near and name not in known else ""
         raise ValueError(
-            f'EarlyStopping(mode="auto") cannot tell which way `monitor` is better. Received: monitor={self.monitor!r}; the metrics of the model are {", ".join(known)}.{hint} '
-            'Otherwise pass `mode="min"` or `mode="max"`.'
+            f'EarlyStopping(mode="auto") cannot tell which way `monitor` is better. Received: monitor={self.monitor!r}; '
+            f'the metrics of the model are {", ".join(known)}.{hint} Otherwise pass `mode="min"` or `mode="max"`.'
         )
 
     def _tell_missing(self, epoch, logs):
@@ -147,9 +152,10 @@ class EarlyStopping(keras.callbacks.Callback):
             self._told_missing = True
             near = difflib.get_close_matches(self.monitor, logs, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            validation = " Pass `validation_data`, or monitor a metric of training." if self.monitor.startswith("val_") and not any(k.startswith("val_") for k in logs) else ""
+            if self.monitor.startswith("val_") and not any(name.startswith("val_") for name in logs):
+                hint += " Pass `validation_data`, or monitor a metric of training."
             warnings.warn(
-                f"EarlyStopping cannot stop this run: `{self.monitor}` is not in the logs of epoch {epoch + 1}. There are: {', '.join(sorted(logs))}.{hint}{validation}",
+                f"EarlyStopping cannot stop this run: `{self.monitor}` is not in the logs of epoch {epoch + 1}. There are: {', '.join(sorted(logs))}.{hint}",
                 TrainingWarning,
                 stacklevel=2,
             )

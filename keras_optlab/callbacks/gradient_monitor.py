@@ -1,4 +1,5 @@
 """Watches the gradients of a run and warns when they are sick."""
+
 import difflib
 import math
 import warnings
@@ -18,15 +19,17 @@ class GradientMonitor(keras.callbacks.Callback):
     """Measures gradients, weights and updates of every layer on sampled steps of `fit`, and warns of sick ones.
 
     Training is bit for bit what it is without it, and it costs about 1 % of the time or less (`benchmarks/monitor.py`): on a sampled step a second, measuring
-    train function runs in place of the plain one. It is compiled once for each compiled model. The first step of every `fit` is measured, then five times as
-    many as `every` says during the first `2 * every` steps, so that a sick net is told of within 100 steps at the default.
+    train function runs in place of the plain one, on JAX before it. It is compiled once for each compiled model. The first step of every `fit` is measured,
+    then ten times as many as `every` says during the first `every` steps, so that a sick net is told of within 100 steps at the default. Where XLA compiles the
+    step on TensorFlow (`jit_compile`, Keras' choice on a GPU), it may round the measured steps in another way, in the last bit.
 
-    `logs["grad_norm"]` of every epoch is the mean over the epoch's measured steps of the gradient norm over all weights, the latest one where the epoch had none.
-    It is the gradient that reaches the optimizer, before clipping: without loss scale, summed over replicas, and the mean over the micro-batches where the
-    optimizer accumulates gradients (then one window in `every` is measured). Where the optimizer is called several times in one step, the first call is measured.
+    `logs["grad_norm"]` of every epoch is the mean over the epoch's measured steps of the gradient norm over all weights, the latest one where the epoch had
+    none. It is the gradient that reaches the optimizer, before clipping: without loss scale, summed over replicas, and the mean over the micro-batches where
+    the optimizer accumulates gradients (then one update in `every` is measured). With `steps_per_execution` the last step of an execution is measured, and
+    where the optimizer is called several times in one step, the first call.
 
     Args:
-        every: measure one in this many optimizer steps. Defaults to `50`.
+        every: measure one in this many optimizer steps. Defaults to `100`.
         ignore: codes of findings not to look for, such as `["dead-units"]`; `keras_optlab.diagnosis.rules.RULES` lists them. Defaults to none.
 
     Attributes:
@@ -45,16 +48,15 @@ class GradientMonitor(keras.callbacks.Callback):
 
     async_safe = True  # it does nothing at the end of a batch
 
-    def __init__(self, every: int = 50, ignore=()):
+    def __init__(self, every: int = 100, ignore=()):
         super().__init__()
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
             raise ValueError(f"GradientMonitor(every=...): `every` must be an integer of at least 1, a number of steps. Received: every={every!r}")
         for code in ignore:
             if code not in RULES:
                 near = difflib.get_close_matches(str(code), RULES, n=1)
-                raise ValueError(
-                    f"GradientMonitor(ignore=...): `ignore` must list codes of findings: {', '.join(RULES)}. Received: {code!r}." + (f" Did you mean {near[0]!r}?" if near else "")
-                )
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"GradientMonitor(ignore=...): `ignore` must list codes of findings: {', '.join(RULES)}. Received: {code!r}.{hint}")
         self.every, self.ignore = int(every), tuple(ignore)
         self._record, self._findings, self._told, self._unseen = Record(), {}, set(), False
         self._switch, self._windows, self._norms, self._norm = None, [], [], None
@@ -74,7 +76,7 @@ class GradientMonitor(keras.callbacks.Callback):
     def wants(self, call: int) -> bool:
         """Whether to measure this call of the train function, counted from the start of the fit."""
         window = call // self._calls
-        return window % (max(1, self._period // 5) if window < 2 * self._period else self._period) == 0
+        return window % (max(1, self._period // 10) if window < self._period else self._period) == 0
 
     def receive(self, call: int, sample):
         """Takes one measured call."""
@@ -165,7 +167,8 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def _tell(self):
         self._examine()
-        for key, finding in self._findings.items():
+        for finding in ordered(list(self._findings.values())):
+            key = finding.code, finding.layer
             if finding.severity != "info" and key not in self._told:
                 self._told.add(key)
                 warnings.warn(

@@ -1,4 +1,5 @@
 """What a rule says, and the warnings that say it to the user."""
+
 from dataclasses import asdict, dataclass, field
 
 SEVERITIES = ("info", "warning", "error")

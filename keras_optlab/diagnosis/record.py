@@ -1,4 +1,5 @@
 """What was measured in a run, as plain numbers."""
+
 import math
 
 import numpy as np
@@ -29,7 +30,7 @@ class Record:
         self.layers, self.variables, self.layer_of = [], [], []
         self.steps, self.learning_rate, self.loss, self.skipped, self.rows = [], [], [], [], []
         self.logs, self.facts = {}, {"weights": []}
-        self._columns = {}  # path: column
+        self._columns, self._table = {}, None  # column of each path; rows as one array
 
     def __len__(self):
         return len(self.steps)
@@ -53,6 +54,7 @@ class Record:
         self.loss.append(float(loss))
         self.skipped.append(bool(skipped))
         self.rows.append(row)
+        self._table = None
         if len(self) > LONGEST:
             half = len(self) // 2
             for name in ("steps", "learning_rate", "loss", "skipped", "rows"):
@@ -80,12 +82,17 @@ class Record:
             setattr(short, name, values[:1] + values[-(samples - 1) :])
         return short
 
+    def table(self) -> np.ndarray:
+        """(samples, weights, 5), in the order of `STATISTICS`."""
+        if self._table is None or self._table.shape[:2] != (len(self), len(self.variables)):
+            self._table = np.full((len(self), len(self.variables), len(STATISTICS)), np.nan)
+            for i, row in enumerate(self.rows):  # earlier rows lack the weights that came later
+                self._table[i, : len(row)] = row
+        return self._table
+
     def array(self, name: str) -> np.ndarray:
         """(samples, weights)."""
-        table = np.full((len(self), len(self.variables)), np.nan)
-        for i, row in enumerate(self.rows):  # earlier rows lack the weights that came later
-            table[i, : len(row)] = row[:, STATISTICS.index(name)]
-        return table
+        return self.table()[..., STATISTICS.index(name)].copy()
 
     grad_norm = property(lambda self: self.array("grad_norm"))
     weight_norm = property(lambda self: self.array("weight_norm"))
@@ -107,8 +114,7 @@ class Record:
 
     def layer_sizes(self, which=None) -> np.ndarray:
         """Entries of each layer's weights, or of those weights `which` is true for."""
-        sizes = np.array([math.prod(w["shape"]) for w in self.facts["weights"]], "float64")
-        return np.bincount(self.layer_of, sizes if which is None else sizes * which, len(self.layers))
+        return np.bincount(self.layer_of, self.sizes() if which is None else self.sizes() * which, len(self.layers))
 
     def per_layer(self, name: str, which=None) -> np.ndarray:
         """(samples, layers): norms as the root of the sum of squares, shares averaged by size. NaN where a layer has no value.
@@ -120,13 +126,13 @@ class Record:
         values = self.array(name)
         there = ~np.isnan(values) if which is None else ~np.isnan(values) & which
         values = np.where(there, values, 0.0)
-        layer = np.equal.outer(self.layer_of, range(len(self.layers))).astype("float64").reshape(-1, len(self.layers))
+        layer = np.eye(len(self.layers))[np.array(self.layer_of, int)]
         counts = there @ layer
         if name.endswith("norm"):
             finite = np.isfinite(values)
             result = np.where((~finite) @ layer > 0, np.inf, np.sqrt(np.where(finite, values, 0.0) ** 2 @ layer))
         else:
-            sizes = np.array([math.prod(w["shape"]) for w in self.facts["weights"]], "float64")
+            sizes = self.sizes()
             result = (values * sizes) @ layer / np.maximum((there * sizes) @ layer, 1)
         return np.where(counts > 0, result, np.nan)
 
@@ -165,7 +171,10 @@ class Record:
             ValueError: if it is of another version.
         """
         if saved.get("version") != VERSION:
-            raise ValueError(f"`saved` must be a record of version {VERSION}. Received: version={saved.get('version')}. Make the record again with this version of keras_optlab.")
+            raise ValueError(
+                f"`saved` must be a record of version {VERSION}. Received: version={saved.get('version')}. "
+                "Make the record again with this version of keras_optlab."
+            )
         record = cls()
         for name in ("layers", "variables", "layer_of", "steps", "skipped", "facts"):
             setattr(record, name, saved[name])
@@ -175,6 +184,12 @@ class Record:
         record.rows = list(np.stack([_numbers(saved[name]).reshape(shape) for name in STATISTICS], axis=-1))
         record.logs = {name: _numbers(values).tolist() for name, values in saved["logs"].items()}
         return record
+
+
+def onset(holds) -> int:
+    """Index of the first of the trues at the end."""
+    failed = np.flatnonzero(~np.asarray(holds))
+    return int(failed[-1]) + 1 if len(failed) else 0
 
 
 def _plain(x):

@@ -1,9 +1,11 @@
 """Static facts of a model, for a record: which layer a weight belongs to, and what follows it."""
+
 import keras
 
 from keras_optlab.training import keras_seams as seams
 
-PASSES_UNITS_THROUGH = (keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.GaussianNoise)
+FUNCTIONS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
+KEEPS_UNITS = (keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.GaussianNoise)
 
 
 def describe(model, weights) -> list[dict]:
@@ -19,7 +21,8 @@ def describe(model, weights) -> list[dict]:
     for w, path in zip(weights, paths):
         layer = owner.get(id(w))
         name = "/".join(path.split("/")[strip:-1]) or path
-        described.append({"path": path, "layer": name, "kind": type(layer).__name__, "shape": [int(n) for n in w.shape], "activation": _activation(layer, followers)})
+        facts = {"path": path, "layer": name, "kind": type(layer).__name__, "shape": [int(n) for n in w.shape]}
+        described.append(facts | {"activation": _activation(layer, followers)})
     return described
 
 
@@ -52,12 +55,12 @@ def _symbolic(layer, side):
 def _activation(layer, followers) -> str | None:
     """The name of the elementwise function between the units of this layer and the next weights; None if there is none or it is not known."""
     while layer is not None:
-        name = type(layer).__name__.lower() if isinstance(layer, (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)) else None
+        name = type(layer).__name__.lower() if isinstance(layer, FUNCTIONS) else None
         function = getattr(layer, "activation", None)
         name = name or (getattr(function, "__name__", None) if callable(function) else None)
         if name not in (None, "linear"):
             return name
         layer = followers.get(id(layer))
-        if not isinstance(layer, (keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, *PASSES_UNITS_THROUGH)):
+        if not isinstance(layer, (keras.layers.Activation, *FUNCTIONS, *KEEPS_UNITS)):
             return None
     return None

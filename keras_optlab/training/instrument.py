@@ -1,12 +1,15 @@
-"""A second train function that also measures, and the switch that calls it on sampled steps instead of the plain one.
+"""A second, measuring train function, and the switch that calls it on sampled steps.
 
-Nothing is added to the model: no variable, no metric, no log entry. The measuring function returns its numbers beside the step's logs, and the plain one is
-neither changed nor traced again.
+Nothing is added to the model: no variable, no metric, no log entry. The plain train function is neither changed nor traced again. On TensorFlow and PyTorch the
+measuring one takes its place for that step and returns its numbers beside the step's logs. On JAX it only looks, and the plain one trains: XLA rounds another
+program in another way, so a step taken by another program would not be bit for bit the same.
 """
+
 import contextlib
 import threading
 from collections import namedtuple
 from functools import partial
+from itertools import islice
 
 import keras
 from keras import ops
@@ -19,6 +22,8 @@ if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "torch":
     import torch
+else:
+    import jax
 
 STATISTICS = 5  # per weight: gradient norm (-1: no gradient), weight norm, update norm, share of zeros, share of non-finite entries
 TWIN = "_keras_optlab_measuring"
@@ -63,28 +68,24 @@ class Switch:
 
     def __call__(self, *args):
         call, self.calls = self.calls, self.calls + 1
-        wanting = [listener for listener in self.listeners if listener.wants(call)]
-        if wanting and self.stale:
+        if self.stale:
             self.remove()
-            wanting = []
-        if not wanting:
-            out = self.plain(*args)
-            self.logs = out[0] if BACKEND == "jax" else out
-            return out
-        out = self.measuring(*args)
-        measured = out[0] if BACKEND == "jax" else out
-        if isinstance(measured, Measured):  # else the step was called past us
-            self.logs = measured.logs
-            if measured.sample:
-                sample = Sample(self.measuring.facts(), *measured.sample, measured.logs)
-                for listener in wanting:
-                    listener.receive(call, sample)
-        return (self.logs, *out[1:]) if BACKEND == "jax" else self.logs
+        wanting = [] if self.stale else [listener for listener in self.listeners if listener.wants(call)]
+        if wanting:
+            out, sample = self.measuring(*args)
+        else:
+            out, sample = self.plain(*args), None
+        self.logs = out[0] if BACKEND == "jax" else out
+        if sample:
+            sample = Sample(self.measuring.facts(), *sample, self.logs)
+            for listener in wanting:
+                listener.receive(call, sample)
+        return out
 
     def epoch_logs(self, logs):
         """Like Keras' own, with what the listeners add to the logs of the training epoch that just ended."""
         result = getattr(type(self.model), seams.EPOCH_LOGS)(self.model, logs)
-        if logs is not self.logs or logs is None:  # an evaluation
+        if logs is not self.logs or logs is None or self.stale:  # an evaluation
             return result
         added = {name: value for listener in self.listeners for name, value in listener.epoch_logs().items()}
         return {**result, **added}
@@ -101,7 +102,7 @@ class Switch:
 
 
 def listen(model, listener) -> Switch | None:
-    """Lets `listener` receive samples of the model's training steps until `Switch.listeners` loses it and the switch is removed. None if there is nothing to measure yet."""
+    """Lets `listener` receive samples of the model's training steps until it leaves. None if there is nothing to measure yet."""
     if not model.compiled or model.optimizer is None:
         return None
     switch = model.train_function
@@ -132,32 +133,53 @@ def measuring_function(model):
 
 
 class _Measuring:
+    """Takes what the plain train function takes. Returns what it returns, and the sample: row and counts, empty where the step did not call the optimizer."""
+
     def __init__(self, model):
-        self.model, self.plain, own = model, model.train_function, model.train_step
+        self.model, self.plain, self.own = model, model.train_function, model.train_step
         self.weights, self.described = [], None
-
-        def train_step(*args):
-            _caught.sample = ()
-            out = own(*args)
-            logs = out[0] if BACKEND == "jax" else out
-            measured = Measured(logs, _caught.sample)
-            _caught.sample = None
-            return (measured, *out[1:]) if BACKEND == "jax" else measured
-
-        self.train_step = train_step
+        if BACKEND == "jax":
+            self.function = jax.jit(self.look) if model.jit_compile and not model.run_eagerly else self.look
+            return
         try:
-            with _swapped(model, train_step=train_step):
+            with _swapped(model, train_step=self.train_step):
                 model.make_train_function(force=True)
             self.function = model.train_function
         finally:
             model.train_function = self.plain
 
+    def train_step(self, data):
+        _caught.sample = ()
+        logs = self.own(data)
+        measured, _caught.sample = Measured(logs, _caught.sample), None
+        return measured
+
+    def look(self, state, data):
+        _caught.sample = ()
+        self.own(state, data)
+        sample, _caught.sample = _caught.sample, None
+        return sample
+
     def __call__(self, *args):
+        return self.beside(*args) if BACKEND == "jax" else self.instead(*args)
+
+    def instead(self, *args):
         optimizer = self.model.optimizer
-        name, ours = ("stateless_apply", self.stateless_apply) if BACKEND == "jax" else ("apply", self.apply)
         step = {"train_step": self.train_step} if BACKEND == "torch" else {}  # PyTorch's train function looks the step up at each call
-        with _swapped(optimizer, **{name: partial(ours, getattr(optimizer, name))}), _swapped(self.model, **step):
-            return self.function(*args)
+        with _swapped(optimizer, apply=partial(self.apply, optimizer.apply)), _swapped(self.model, **step):
+            out = self.function(*args)
+        return out if isinstance(out, Measured) else Measured(out, ())  # a train function of the user's that does not call `train_step`
+
+    def beside(self, state, iterator):
+        *before, last = [*islice(iterator, self.model.steps_per_execution)] or [None]
+        if last is None:
+            return self.plain(state, iterator), ()  # raises what it raises at the end of the data
+        if before:
+            _, state = self.plain(state, iter(before))
+        optimizer = self.model.optimizer
+        with _swapped(optimizer, stateless_apply=partial(self.stateless_apply, optimizer.stateless_apply)):
+            sample = self.function(state, last)
+        return self.plain(state, iter([last])), sample
 
     def facts(self) -> list[dict]:
         self.described = self.described or describe(self.model, self.weights)
@@ -230,32 +252,28 @@ def _sums(optimizer) -> list | None:
 
 
 def _statistics(G, old, new, rate):
-    """(1, n) float32: `STATISTICS` numbers a weight and the rate. The leading axis is one that a strategy may average over."""
-    zero = ops.zeros((), "float32")
-    rows = []
-    for g, w, moved in zip(G, old, new):
-        w, moved = ops.cast(w, "float32"), ops.cast(moved, "float32")
-        norms = [zero - 1 if g is None else _norm(g), _norm(w), _norm(moved - w)]
-        rows.append([*norms, zero + 1 if g is None else _zero_share(g)])
+    """(1, n) float32: `STATISTICS` numbers a weight and the rate. The leading axis is one that a strategy may average over. As few operations as can be."""
     given = [g for g in G if g is not None]
-    finite = ops.isfinite(ops.sum(ops.stack([row[0] for row in rows])))
-    nothing = ops.zeros((len(given),), "float32")
-    shares = ops.cond(finite, lambda: nothing, lambda: ops.stack([1 - ops.mean(ops.cast(ops.isfinite(g), "float32")) for g in given])) if given else nothing
-    shares = iter([shares[i] for i in range(len(given))])
-    flat = [x for row, g in zip(rows, G) for x in (*row, zero if g is None else next(shares))]
-    return ops.reshape(ops.stack([*flat, rate]), (1, -1))
+    where = [sum(g is not None for g in G[:i]) if g is not None else len(given) for i, g in enumerate(G)]
+    spread = lambda x, missing: ops.take(ops.concatenate([x, ops.full((1,), missing, "float32")]), where)
+    old, new = ([ops.cast(w, "float32") for w in weights] for weights in (old, new))
+    gradient, weight, update = _norms(given), _norms(old), _norms([b - a for a, b in zip(old, new)])
+    finite = ops.isfinite(ops.sum(gradient) + ops.sum(weight) + ops.sum(update))
+    lost = lambda: ops.stack([1 - ops.mean(ops.cast(ops.isfinite(g), "float32")) for g in given])
+    columns = [spread(gradient, -1), weight, update, spread(_zero_shares(given), 1), spread(ops.cond(finite, lambda: gradient * 0, lost), 0)]
+    return ops.concatenate([ops.reshape(ops.stack(columns, axis=1), (1, -1)), ops.reshape(rate, (1, 1))], axis=1)
 
 
-def _norm(x):
+def _norms(X):
     if BACKEND == "tensorflow":
-        return tf.sqrt(2 * tf.nn.l2_loss(x))  # one pass, no temporary
-    return torch.linalg.vector_norm(x) if BACKEND == "torch" else ops.sqrt(ops.sum(x * x))
+        return tf.sqrt(2 * tf.stack([tf.nn.l2_loss(x) for x in X]))  # one pass, no temporary
+    return torch.stack([torch.linalg.vector_norm(x) for x in X]) if BACKEND == "torch" else ops.sqrt(ops.stack([ops.sum(x * x) for x in X]))
 
 
-def _zero_share(g):
+def _zero_shares(G):
     if BACKEND == "tensorflow":
-        return 1 - 2 * tf.nn.l2_loss(tf.sign(g)) / tf.cast(tf.size(g), "float32")
-    return ops.mean(ops.cast(ops.equal(g, 0), "float32"))
+        return 1 - 2 * tf.stack([tf.nn.l2_loss(tf.sign(g)) for g in G]) / [float(g.shape.num_elements()) for g in G]
+    return ops.stack([ops.mean(ops.cast(ops.equal(g, 0), "float32")) for g in G])
 
 
 def _dense(g, weight):

@@ -2,9 +2,10 @@
 
 Needs: shares of non-finite entries and weight norms.
 Threshold: none. One such step that the optimizer applied makes the weights NaN for good.
-Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed. Such steps are in the record as skipped, and only told of where
-no step gets through: a dynamic loss scale starts at 2**15 and halves at every skip, so it is past 1 after 16 of them.
+Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed. Such steps are in the record as skipped, and only told
+of where no step gets through: a dynamic loss scale starts at 2**15 and halves at every skip, so it is past 1 after 16 of them.
 """
+
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
@@ -18,6 +19,9 @@ def find(record: Record) -> list[Finding]:
     skipped = np.array(record.skipped, bool)
     if len(record) and skipped[-1]:
         return _nothing_gets_through(record, skipped)
+    table = record.table()
+    if np.isfinite(table[..., :3]).all() and not table[..., 4].any():
+        return []
     weights = record.per_layer("weight_norm") == np.inf
     gradients = (record.per_layer("grad_norm") == np.inf) | (record.per_layer("nonfinite_share") > 0)
     bad = (weights | gradients).any(1) & ~skipped
@@ -29,6 +33,7 @@ def find(record: Record) -> list[Finding]:
     layer = None if whole else record.layers[sick[-1]]  # backwards, it begins at the layer nearest to the loss
     what = "weights" if weights[i].any() and not gradients[i].any() else "gradient"
     where = "of every layer" if whole else f"of `{layer}`"
+    share = float(np.nan_to_num(record.per_layer("nonfinite_share")[i]).max())
     verb = "are" if what == "weights" else "is"
     return [
         Finding(
@@ -37,7 +42,7 @@ def find(record: Record) -> list[Finding]:
             layer,
             record.steps[i],
             record.steps[last],
-            {"layers": float(len(sick)), "share": float(np.nan_to_num(record.per_layer("nonfinite_share")[i]).max()), "threshold": 0.0, "learning_rate": record.learning_rate[i]},
+            {"layers": float(len(sick)), "share": share, "threshold": 0.0, "learning_rate": record.learning_rate[i]},
             f"The {what} {where} {verb} not finite at step {record.steps[i]} (learning rate {record.learning_rate[i]:.3g}): the weights are lost from here on.",
             "Look for NaN in the data (`np.isfinite(x).all()`), then lower the rate or clip: `optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0)`.",
         )
@@ -59,7 +64,8 @@ def _nothing_gets_through(record, skipped):
             record.steps[first],
             record.steps[-1],
             {"samples": float(count), "threshold": float(threshold)},
-            f"None of the last {count} measured steps was applied (since step {record.steps[first]}): the gradient is not finite in any of them, whatever the loss scale.",
+            f"None of the last {count} measured steps was applied (since step {record.steps[first]}): the gradient is not finite in any of them, whatever the "
+            "loss scale.",
             'Look for NaN in the data (`np.isfinite(x).all()`), or train in a type with a wider range: `keras.config.set_dtype_policy("mixed_bfloat16")`.',
         )
     ]

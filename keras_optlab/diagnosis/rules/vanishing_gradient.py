@@ -1,34 +1,37 @@
 """A layer whose gradient has all but gone on the way back from the loss, so that the layer stays as it was drawn.
 
 Needs: gradient, weight and update norms of every layer with a weight matrix, and the loss.
-Thresholds: the layer's gradient is at most RATIO of the largest layer's, and one absolute test holds as well: its update is at most FROZEN of its weights (a healthy
-layer's is about 1e-3; below 6e-8 a float32 weight does not change at all), or its gradient is at most TINY per entry in the root mean square (the size of Adam's epsilon,
-below which not even a rate per weight lifts it). In each of the last SAMPLES samples, none of them in the first WARM_UP steps, and only while the loss has fallen by less
-than LEARNS since the start.
-Not to be confused with: a slow run (all layers move little, the ratio tells), a layer without a path to the loss (its gradient is exactly zero), units that are dead.
+Thresholds: the layer's gradient is at most RATIO of the largest layer's, and one absolute test holds as well: its update is at most FROZEN of its weights (a
+healthy layer's is about 1e-3; below 6e-8 a float32 weight does not change at all), or its gradient is at most TINY per entry in the root mean square (a plain
+step of rate .01 moves a weight of .1 by no more than FROZEN then; a rate for each weight, as Adam has it, moves it further, but by noise). In each of the
+last SAMPLES samples, none of them in the first WARM_UP steps, and only while the loss has fallen by less than LEARNS since the start.
+Not to be confused with: a slow run (all layers move little, the ratio tells), a layer without a path to the loss (its gradient is exactly zero), units that
+are dead.
 """
+
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.record import Record
+from keras_optlab.diagnosis.record import Record, onset
 
 CODE = "vanishing-gradient"
-RATIO, FROZEN, TINY, SAMPLES, WARM_UP, LEARNS = 1e-3, 1e-6, 1e-7, 3, 20, 0.5
+RATIO, FROZEN, TINY, SAMPLES, WARM_UP, LEARNS = 1e-3, 1e-6, 1e-5, 3, 20, 0.5
 
 
 def find(record: Record) -> list[Finding]:
-    samples = record.applied()[-SAMPLES:]
+    applied = record.applied()
+    samples = applied[-SAMPLES:]
     if len(samples) < SAMPLES or record.steps[samples[0]] < record.steps[0] + WARM_UP or record.improvement() >= LEARNS:
         return []
     matrices = record.matrices()
     if not matrices.any():
         return []
-    g, w, u = (record.per_layer(name, matrices)[samples] for name in ("grad_norm", "weight_norm", "update_norm"))
+    g, w, u = (record.per_layer(name, matrices)[applied] for name in ("grad_norm", "weight_norm", "update_norm"))
     size = record.layer_sizes(matrices)
     with np.errstate(all="ignore"):
         ratio, moved, entry = g / np.where(np.isfinite(g), g, 0).max(1, keepdims=True), u / w, g / np.sqrt(size)
         sick = (g > 0) & (ratio <= RATIO) & ((moved <= FROZEN) | (entry <= TINY))
-    layers = np.flatnonzero(sick.all(0))
+    layers = np.flatnonzero(sick[-SAMPLES:].all(0))
     if not len(layers):
         return []
     j = int(layers[0])
@@ -40,11 +43,12 @@ def find(record: Record) -> list[Finding]:
             CODE,
             "warning",
             record.layers[j],
-            record.steps[samples[0]],
+            record.steps[applied[onset(sick[:, j])]],
             record.steps[samples[-1]],
             {name: float(x) for name, x in (evidence | thresholds).items()},
-            f"The gradient vanishes on the way to `{record.layers[j]}`{others}: it is {ratio[-1, j]:.1e} of the largest layer's (threshold {RATIO:.0e}) and moves its weights "
-            f"by {moved[-1, j]:.1e} of their norm at step {record.steps[-1]} (healthy: about 1e-3).",
-            'Take relu or gelu for sigmoid or tanh, normalize, or add skip connections: `keras.layers.Dense(64, activation="relu", kernel_initializer="he_normal")`.',
+            f"The gradient vanishes on the way to `{record.layers[j]}`{others}: it is {ratio[-1, j]:.1e} of the largest layer's (threshold {RATIO:.0e}) and "
+            f"moves its weights by {moved[-1, j]:.1e} of their norm at step {record.steps[-1]} (healthy: about 1e-3).",
+            "Take relu or gelu for sigmoid or tanh, normalize, or add skip connections: "
+            '`keras.layers.Dense(64, activation="relu", kernel_initializer="he_normal")`.',
         )
     ]
