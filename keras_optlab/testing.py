@@ -1,6 +1,7 @@
 """The laws every optimizer and schedule obeys, for ours and for a user's own: `check_optimizer(MyOptimizer)`."""
 
 import copy
+import functools
 import inspect
 import json
 import math
@@ -352,18 +353,26 @@ def law_clone(make):
     same(values(model.trainable_variables), values(copied.trainable_variables), 0, "deepcopy of a trained model")
 
 
+@functools.cache
+def two_replicas():
+    """A MirroredStrategy over two logical CPUs, one for the whole process: TensorFlow numbers the collectives of every strategy alike and mixes them up."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("CPU")
+    assert len(devices) >= 2, "two logical CPU devices are needed: tf.config.set_logical_device_configuration before the first use of TensorFlow"
+    return tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+
+
 def law_replicas(make):
     """Two replicas under MirroredStrategy equal one device, with clipping, accumulation, averaging and decay."""
     if BACKEND != "tensorflow":
         return
     import tensorflow as tf
 
-    devices = tf.config.list_logical_devices("CPU")
-    assert len(devices) >= 2, "two logical CPU devices are needed: tf.config.set_logical_device_configuration before the first use of TensorFlow"
     problem = problems.quadratic()
     settings = dict(global_clipnorm=5.0, gradient_accumulation_steps=2, use_ema=True, ema_overwrite_frequency=2, weight_decay=0.05)
     expected = train(make(**settings), problem, 6)
-    strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+    strategy = two_replicas()
     with strategy.scope():
         variables, optimizer = problem.variables(), make(**settings)
         optimizer.build(variables)

@@ -371,7 +371,7 @@ def test_tensorflow_checkpoints_restore(tmp_path):
 def test_apply_outside_a_replica_is_refused():
     import tensorflow as tf
 
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with testing.two_replicas().scope():
         optimizer, v = AdamW(), weight()
         optimizer.build([v])
         with pytest.raises(ValueError, match="strategy.run"):

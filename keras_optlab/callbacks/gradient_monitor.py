@@ -18,10 +18,11 @@ RECENT = 20  # samples that the rules see while training runs, the first one of 
 class GradientMonitor(keras.callbacks.Callback):
     """Measures gradients, weights and updates of every layer on sampled steps of `fit`, and warns of sick ones.
 
-    Training is bit for bit what it is without it, and it costs about 1 % of the time or less (`benchmarks/monitor.py`): on a sampled step a second, measuring
-    train function runs in place of the plain one, on JAX before it. It is compiled once for each compiled model. The first step of every `fit` is measured,
-    then ten times as many as `every` says during the first `every` steps, so that a sick net is told of within 100 steps at the default. Where XLA compiles the
-    step on TensorFlow (`jit_compile`, Keras' choice on a GPU), it may round the measured steps in another way, in the last bit.
+    Training is bit for bit what it is without it. On a sampled step a second, measuring train function runs in place of the plain one, on JAX before it; it is
+    compiled once for each compiled model. Expect 1 % of the time or less on TensorFlow where a step takes 4 ms or more, 3 % on JAX (`benchmarks/monitor.py`).
+    The first step of every `fit` is measured, then ten times as many as `every` says during the first `every` steps, so that a sick net is told of within
+    100 steps at the default. Where XLA compiles the step on TensorFlow (`jit_compile`, Keras' choice on a GPU), it may round the measured steps in another
+    way, in the last bit.
 
     `logs["grad_norm"]` of every epoch is the mean over the epoch's measured steps of the gradient norm over all weights, the latest one where the epoch had
     none. It is the gradient that reaches the optimizer, before clipping: without loss scale, summed over replicas, and the mean over the micro-batches where

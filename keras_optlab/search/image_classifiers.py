@@ -75,7 +75,7 @@ class ImageClassifier(keras_tuner.HyperModel):
             x = layers.RandomFlip("horizontal")(x)
         strength = hp.Choice("augmentation", [0.0, 0.05, 0.1, 0.15, 0.2], default=0.05)
         if strength:
-            x = RandomAffine(strength, strength, strength / 3)(x)
+            x = RandomAffine(strength, strength, round(strength / 3, 3))(x)
         family = hp.Choice("family", list(self.families), default=self.families[0], ordered=False)
         momentum = round(min(0.99, max(0.8, 1 - 4 / batches)), 3)
         usual = self._width()
