@@ -13,6 +13,8 @@ def main() -> int:
     os.dup2(silence, 2)
     try:
         from keras_optlab import cli
+    except KeyboardInterrupt:
+        return 130
     finally:
         os.dup2(terminal, 2)
         os.close(silence)

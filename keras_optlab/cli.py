@@ -1,11 +1,15 @@
 """The command line: every command is a few lines over the public API."""
 
 import argparse
+import contextlib
 import json
 import logging
+import math
+import signal
 import sys
 import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import keras
@@ -33,10 +37,12 @@ def main(arguments: list[str] | None = None, started: float | None = None) -> in
         return args.command(args) or 0
     except KeyboardInterrupt:
         return tell("Interrupted.", 130)
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except Exception as error:  # a command never ends in a traceback, unless it is asked for
         if args.debug:
             raise
-        return tell(f"keras-optlab: {short(error)}", 1)
+        if isinstance(error, (ValueError, OSError, RuntimeError)):
+            return tell(f"keras-optlab: {short(error)}", 1)
+        return tell(f"keras-optlab: {type(error).__name__}: {short(error)}\n`keras-optlab --debug ...` shows where.", 1)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     def on_data(one):
         one.add_argument("data", metavar="DATA", help='"digits", a folder of class folders, an .npz, or the name of a keras.datasets set')
         one.add_argument("--output", default="saved_models", metavar="FOLDER", help="where the model and the report go (default: %(default)s)")
-        one.add_argument("--seed", type=int, default=0, help="seed of the split, the search and the training (default: %(default)s)")
+        one.add_argument("--seed", type=whole, default=0, help="seed of the split, the search and the training (default: %(default)s)")
         one.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the images the model sees (default: from the data)")
         one.add_argument("--overwrite", action="store_true", help="start anew, replacing what is there")
 
@@ -85,6 +91,12 @@ def positive(text: str) -> float:
     if not 0 < float(text) < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number > 0, received {text}")
     return float(text)
+
+
+def whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, received {text}")
+    return int(text)
 
 
 def tell(text: str, status: int = 0) -> int:
@@ -144,10 +156,13 @@ def search(args) -> int:
         logging.getLogger("keras_optlab").setLevel(logging.INFO)
     interrupted = False
     try:
-        tuner.search(images, callbacks=[GradientMonitor(), Progress()] if sys.stderr.isatty() else [GradientMonitor()], verbose=0)
+        with Stop.on_ctrl_c():
+            tuner.search(images, callbacks=[GradientMonitor(), Stop(), *([Progress()] if sys.stderr.isatty() else [])], verbose=0)
     except KeyboardInterrupt:
         interrupted = True
         tell("\nInterrupted: saving the best so far. The same command goes on.", 130)
+        if not tuner.oracle.get_best_trials(1):
+            return 130
     if not tuner.oracle.get_best_trials(1):
         failed = [t["error"] for t in tuner.records() if t["error"]]
         raise ValueError(
@@ -169,15 +184,20 @@ def train(args) -> int:
 
     images = data.load(args.data, seed=args.seed, image_size=args.image_size)
     out = Output(args.output, images.name)
+    if out.project.exists():
+        raise ValueError(f"{out.project} holds a search, whose model and report a training would replace. Choose another --output.")
     if not args.overwrite:
         out.refuse()
-    out.prepare()
+    cls = optimizers.find(args.optimizer)
+    if issubclass(cls, optimizers.Modifier):
+        raise ValueError(f"`--optimizer` must name an optimizer; {cls.__name__} modifies one, which takes Python. Received: {args.optimizer}")
+    name = cls.__name__.lower()
     keras.utils.set_random_seed(args.seed)
-    name = optimizers.find(args.optimizer).__name__.lower()
     hypermodel = ImageClassifier(images.image_shape, len(images.class_names), train_size=sum(images.counts["train"]), optimizers=(name,), epochs=args.epochs)
     hp = keras_tuner.HyperParameters()
     hp.values = {"schedule": args.schedule} | ({f"{name}/learning_rate": args.learning_rate} if args.learning_rate is not None else {})
     inner, monitor = hypermodel.build(hp), GradientMonitor()
+    out.prepare()
     history = hypermodel.fit(hp, inner, images, callbacks=[monitor], verbose=0 if args.json else 2).history
     model = layers.raw_pixel_model(inner, images)
     record = results.of_training(history, images, model, hypermodel.code(hp.values), monitor, args.seed)
@@ -188,9 +208,7 @@ def train(args) -> int:
 def predict(args) -> int:
     from keras_optlab.image_files import read_image
 
-    if not Path(args.model).is_file():
-        raise ValueError(f"`MODEL` must be a .keras file made by `keras-optlab search` or `train`. Received: {args.model}, which does not exist.")
-    model = keras.models.load_model(args.model, compile=False)
+    model = classifier(args.model)
     names, found, status = layers.class_names(model), [], 0
     for path in args.images:
         try:
@@ -205,6 +223,15 @@ def predict(args) -> int:
     if args.json:
         tell(json.dumps(found))
     return status
+
+
+def classifier(path: str) -> keras.Model:
+    reason = "" if Path(path).is_file() else ", which is no file" if Path(path).exists() else ", which does not exist"
+    if not reason and Path(path).suffix == ".keras" and not zipfile.is_zipfile(path):
+        reason = ", which is damaged"
+    if reason or Path(path).suffix != ".keras":
+        raise ValueError(f"`MODEL` must be a .keras file made by `keras-optlab search` or `train`. Received: {path}{reason}.")
+    return keras.models.load_model(path, compile=False)
 
 
 def list_names(args) -> int:
@@ -227,7 +254,9 @@ def list_names(args) -> int:
 def show(args) -> int:
     about = optimizers.describe(args.name)
     if args.json:
-        return tell(json.dumps(about))
+        for h in about["hyperparameters"].values():
+            h["within"] = h["within"] and [x if math.isfinite(x) else None for x in h["within"]]
+        return tell(json.dumps(about, allow_nan=False))
     lines = [f"{about['name']}: {about['summary']}"]
     lines += ["Needs `keras_optlab.training.attach(model)`."] if about["needs_attach"] else []
     for name, h in about["hyperparameters"].items():
@@ -245,6 +274,31 @@ def write_report(args) -> int:
     page = project.with_name(f"{project.name.removesuffix('_search')}.html")
     report.save(record, page, overwrite=True)
     return tell(json.dumps({"report": str(page)}) if args.json else f"Wrote {page}")
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a training between two batches after Ctrl-C. An exception that is raised wherever the program happens to be may be lost there."""
+
+    asked = False
+
+    @classmethod
+    @contextlib.contextmanager
+    def on_ctrl_c(cls):
+        def ask(*_):
+            cls.asked = True
+            signal.signal(signal.SIGINT, before)  # a second one ends it at once
+
+        cls.asked, before = False, signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if Stop.asked:
+            raise KeyboardInterrupt
+
+    on_test_batch_begin = on_train_batch_begin
 
 
 class Progress(keras.callbacks.Callback):
@@ -290,11 +344,15 @@ class Output:
         try:
             model.save(draft)
             draft.replace(self.model)
+            report.save(record, self.page, overwrite=True)
+            if self.project.exists():
+                results.write(record, self.stored)
+        except OSError as error:
+            raise ValueError(
+                f"{self.folder} could not take the model and its report: {error.strerror or error}. Make room, or choose another --output."
+            ) from error
         finally:
             draft.unlink(missing_ok=True)
-        report.save(record, self.page, overwrite=True)
-        if self.project.exists():
-            results.write(record, self.stored)
 
     def show(self, record: dict, as_json: bool) -> int:
         result = record["result"]
@@ -305,5 +363,7 @@ class Output:
         beside = f"always the largest class: {result['majority']:.4f}; weakest class {worst['name']!r}: {worst['accuracy']:.4f}"
         tell(f"\nTest accuracy {result['test_accuracy']:.4f} ({beside})")
         tell(f"\nThe winning configuration as Python:\n\n{record['winner']['code']}" if record["kind"] == "search" else "")
+        if skipped := record["data"]["skipped"]:
+            tell(f"{len(skipped)} files could not be read and were skipped: {', '.join(name for name, _ in skipped[:3])}{', ...' if len(skipped) > 3 else ''}")
         tell(f"Model:  {self.model}\nReport: {self.page}\n\nNext: keras-optlab predict {self.model} IMAGE...")
         return 0

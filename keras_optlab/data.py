@@ -265,6 +265,8 @@ def _npz(path: Path):
     except FileNotFoundError:
         raise ValueError(f"`source` does not exist. Received: {path}") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error) and not zipfile.is_zipfile(path):
+            raise ValueError(f"`source` {path} is no .npz file. Save it with `numpy.savez`") from None
         if "allow_pickle" in str(error):
             raise ValueError(f"`source` {path} holds Python objects, which are never unpickled. Save plain numbers and strings") from None
         raise ValueError(f"`source` {path} cannot be read: {reason(error)}") from error

@@ -51,6 +51,8 @@ def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:
 
 def header(path: Path) -> tuple[str, int, int] | str:
     """Pillow's mode, width and height of an image file, or why it is none."""
+    if not path.is_file():
+        return "no regular file"
     try:
         with _open(path) as image:
             return image.mode, *image.size

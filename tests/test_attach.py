@@ -167,3 +167,67 @@ def test_sam_around_schedule_free_climbs_from_where_its_gradient_is():
     expected = problem.gradient([y + 0.5 * g / ops.sqrt(ops.sum(g * g))], 3)[0]
     got = optimizer.take_gradient(lambda P: problem.gradient(P, 3))[0]
     np.testing.assert_allclose(ops.convert_to_numpy(got), ops.convert_to_numpy(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: optimizers.ScheduleFreeAdamW(1e-2), lambda: optimizers.SAM(optimizers.AdamW(1e-2))])
+def test_layers_that_are_built_by_their_first_call_are_trained(make):
+    model, optimizer = keras.Sequential([L.Flatten(), L.Dense(8, "relu"), L.Dense(3)]), make()
+    model.compile(optimizer, LOSS)
+    attach(model)
+    loss = model.fit(X, Y, epochs=3, batch_size=32, shuffle=False, verbose=0).history["loss"]
+    assert int(optimizer.iterations) == 3 * len(X) // 32 and loss[-1] < loss[0]
+
+
+def test_the_losses_of_several_outputs_are_logged():
+    i = keras.Input((6, 6, 1))
+    h = L.Dense(8)(L.Flatten()(i))
+    model = keras.Model(i, {"a": L.Dense(3, name="a")(h), "b": L.Dense(3, name="b")(h)})
+    logs = []
+    for optimizer in (optimizers.SAM(optimizers.AdamW(0.0), rho=0.0), optimizers.AdamW(0.0)):
+        model.compile(optimizer, {"a": LOSS, "b": LOSS})
+        logs.append(model.fit(X, {"a": Y, "b": Y}, verbose=0, callbacks=[Attach()]).history)
+    assert logs[0].keys() == logs[1].keys() and logs[0]["a_loss"][0] > 0.1
+    for name in logs[0]:
+        np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras on JAX gives the optimizer exactly the weights that are trainable")
+def test_a_weight_that_is_frozen_later_rests_and_goes_on():
+    model, optimizer = rich_net(), optimizers.ScheduleFreeAdamW(1e-2)
+    optimizer.build(model.trainable_variables)
+    model.layers[1].trainable = False
+    kernel = model.layers[1].kernel
+    train(optimizer, model, [Attach()])
+    moved = []
+    for trainable in (False, True):
+        model.layers[1].trainable = trainable
+        model.make_train_function(force=True)
+        before = testing.values([kernel])[0].copy()
+        model.fit(X, Y, verbose=0)
+        moved.append(np.abs(testing.values([kernel])[0] - before).max())
+    assert moved[0] == 0 < moved[1] < 0.2
+
+
+def test_a_weight_that_is_unfrozen_later_is_told():
+    model = rich_net()
+    model.layers[1].trainable = False
+    train(optimizers.ScheduleFreeAdamW(1e-2), model, [Attach()])
+    model.layers[1].trainable = True
+    model.make_train_function(force=True)
+    with pytest.raises(ValueError, match="`model.compile` again"):
+        model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="strategies are TensorFlow's")
+@pytest.mark.parametrize("make", [lambda: optimizers.SAM(optimizers.SGDW(0.1), rho=0.5), lambda: optimizers.ScheduleFreeAdamW(1e-2)])
+def test_two_replicas_are_one_device(make):
+    def net():
+        keras.utils.set_random_seed(1)
+        return keras.Sequential([L.Input((6, 6, 1)), L.Flatten(), L.Dense(16, "tanh"), L.Dense(3)])
+
+    one, _ = train(make(), net(), [Attach()])
+    with testing.two_replicas().scope():
+        two = net()
+        two.compile(make(), LOSS)
+    two.fit(X, Y, batch_size=32, epochs=2, shuffle=False, verbose=0, callbacks=[Attach()])
+    testing.same(all_values(two), all_values(one), 1e-6, "2 replicas against 1 device")

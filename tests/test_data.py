@@ -471,3 +471,12 @@ def test_smoothed_crossentropy_is_the_dense_one():
         np.testing.assert_allclose(SmoothedCrossentropy(0.2)(labels.reshape(shape), probabilities), expected, rtol=1e-6)
     with pytest.raises(ValueError, match="label_smoothing"):
         SmoothedCrossentropy(1.0)
+
+
+def test_a_pipe_among_the_images_is_skipped(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.fromarray(np.full((8, 8), 40 * i, "uint8")).save(tmp_path / name / f"{i}.png")
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    assert [Path(path).name for path, _ in load(tmp_path).skipped] == ["pipe.png"]

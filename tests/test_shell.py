@@ -89,6 +89,7 @@ def test_signatures_are_real():
 
 
 def test_muon_routes_by_path_and_layout():
+    keras.utils.clear_session()  # names without numbers
     i = L.Input((8, 8, 3))
     x = L.Conv2D(8, 3, name="stem")(i)
     x = L.DepthwiseConv2D(3)(x)
@@ -396,3 +397,47 @@ def test_mixed_precision_under_another_policy_says_so(tmp_path):
         again = keras.models.load_model(tmp_path / "m.keras")
     for a, b in zip(model.optimizer.variables, again.optimizer.variables):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+
+
+def test_a_schedule_of_any_hyperparameter_is_saved():
+    optimizer = Lookahead(Lion(1e-3, weight_decay=schedules.Cosine(0.1, 10), beta_2=schedules.Cosine(0.9, 10)))
+    again = Lookahead.from_config(json.loads(json.dumps(optimizer.get_config())))
+    assert again.weight_decay.get_config() == schedules.Cosine(0.1, 10).get_config()
+    assert again.inner.beta_2.get_config() == schedules.Cosine(0.9, 10).get_config()
+
+
+@pytest.mark.parametrize("make", [lambda s: AdamW(clipnorm=s), lambda s: AdamW(use_ema=True, ema_momentum=s), lambda s: Muon(fallback_rate=s)])
+def test_a_schedule_of_what_stays_the_same_is_refused(make):
+    with pytest.raises(ValueError, match=r"must be a number( in \[.*\))?\. Received"):
+        make(schedules.Cosine(0.5, 10))
+
+
+def test_the_settings_of_a_wrapped_fallback_are_refused():
+    with pytest.raises(ValueError, match="give .*learning_rate.* to `Muon`"):
+        Muon(fallback=Lookahead(AdamW(1e-9)))
+
+
+def test_clipping_hides_no_infinity():
+    v, optimizer = weight([1.0, 1.0]), SkipNonFinite(SGDW(0.1, clipvalue=1.0))
+    optimizer.build([v])
+    optimizer.apply([ops.convert_to_tensor([np.inf, 1.0])], [v])
+    assert int(optimizer.iterations) == 0 and ops.convert_to_numpy(v).tolist() == [1.0, 1.0]
+
+
+def test_exclusion_does_not_reach_into_other_models():
+    with keras.name_scope("dense"):
+        own = weight([1.0], "kernel")
+    with keras.name_scope("sub"), keras.name_scope("dense"):
+        other = weight([1.0], "kernel")
+    optimizer = AdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[own])
+    optimizer.build([own, other])
+    assert [optimizer.decays(v) for v in (own, other)] == [False, True]
+
+
+def test_keras_swaps_our_averages():
+    model = problems.tiny_net()
+    model.compile(AdamW(1e-1, use_ema=True, ema_momentum=0.5), LOSS)
+    x, y = problems.tiny_images()
+    swapped = model.fit(x, y, epochs=2, verbose=0, validation_data=(x, y), callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)])
+    assert np.isfinite(swapped.history["val_loss"]).all()

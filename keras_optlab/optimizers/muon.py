@@ -25,7 +25,7 @@ class Muon(FormulaOptimizer):
         default=0.004, within=(0, float("inf")), tune=log(1e-4, 1e-1), doc="Decay per update, times the learning rate; `None` for none."
     )
     fallback: FormulaOptimizer = hyper(default=AdamW, doc="The optimizer of all other weights; it uses our rate and settings.")
-    fallback_rate: float = hyper(default=1.0, within=(0, float("inf")), doc="The fallback's learning rate as a multiple of ours.")
+    fallback_rate: float = hyper(default=1.0, static=True, within=(0, float("inf")), doc="The fallback's learning rate as a multiple of ours.")
     fused = False
     slots = ("m",)
 

@@ -17,7 +17,7 @@ class Prodigy(FormulaOptimizer):
     beta_1: float = hyper(default=0.9, within=(0, 1), doc="Decay of the mean.")
     beta_2: float = hyper(default=0.999, within=(0, 1), doc="Decay of the square; its root is the decay of the estimate's sums.")
     epsilon: float = hyper(default=1e-8, within=(0, float("inf")), doc="Added to the root of the square, times d.")
-    d0: float = hyper(default=1e-6, within=(1e-30, float("inf")), doc="First estimate of the step size; far too small is right.")
+    d0: float = hyper(default=1e-6, static=True, within=(1e-30, float("inf")), doc="First estimate of the step size; far too small is right.")
     d_coef: float = hyper(default=1.0, within=(1e-30, float("inf")), tune=log(0.3, 3.0), doc="Factor of the estimate.")
     decay = "own"
 

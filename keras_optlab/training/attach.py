@@ -55,8 +55,8 @@ def needs_attach(model) -> bool:
     return getattr(formula_of(model.optimizer), "needs_attach", False)
 
 
-def as_weights(model, P):
-    return [ops.cast(p, v.dtype) for p, v in zip(P, model.trainable_variables)]
+def as_weights(weights, P):
+    return [ops.cast(p, v.dtype) for p, v in zip(P, weights)]
 
 
 def as_gradients(G, P):
@@ -72,26 +72,34 @@ def update_loss(model, loss, x) -> None:
 class Stateful:
     """One batch on TensorFlow or PyTorch, evaluated as often as wanted in a stateless scope. The first evaluation's loss, predictions and state count."""
 
-    def __init__(self, model, x, y, weight):
-        self.model, self.batch, self.first, self.unconnected = model, (x, y, weight), None, ()
+    def __init__(self, model, data):
+        self.model, self.batch, self.first = model, keras.utils.unpack_x_y_sample_weight(data), None
+        self.optimizer = formula_of(model.optimizer)
+        if not self.optimizer.built:
+            model(self.batch[0], training=False)  # layers that are built by their first call
+        self.weights, self.resting = self.optimizer.weights_of(model.trainable_variables)
 
     def loss_at(self, P):
         x, y, weight = self.batch
-        with keras.StatelessScope(list(zip(self.model.trainable_variables, P)), collect_losses=True) as scope:
+        with keras.StatelessScope(list(zip(self.weights, P)), collect_losses=True) as scope:
             y_pred = self.model(x, training=True)
             loss = self.model.compute_loss(x, y, y_pred, weight, training=True)
             scaled = self.model.optimizer.scale_loss(loss)
-        return loss, scaled, y_pred, [scope.get_current_value(v) for v in self.model.non_trainable_variables]
+        changed = [*self.model.non_trainable_variables, *self.model.metrics_variables]  # the losses of several outputs are metrics
+        return loss, scaled, y_pred, [(v, scope.get_current_value(v)) for v in changed if not any(v is w for w in self.weights)]
 
     def keep(self, loss, y_pred, state, G):
         if self.first is None:
-            self.first, self.unconnected = (loss, y_pred, state), [i for i, g in enumerate(G) if g is None]
+            self.first = loss, y_pred, state
+            self.resting += [i for i, g in enumerate(G) if g is None and i not in self.resting]
 
-    def apply(self, G):
-        for v, value in zip(self.model.non_trainable_variables, self.first[2]):
+    def apply(self, G, replicas=1):
+        for v, value in self.first[2]:
             if value is not None:
                 v.assign(value)
-        self.model.optimizer.apply([None if i in self.unconnected else g for i, g in enumerate(G)], self.model.trainable_variables)
+        trainable = {id(v) for v in self.model.trainable_variables}
+        moving = [(None if i in self.resting else g / replicas, v) for i, (g, v) in enumerate(zip(G, self.weights)) if id(v) in trainable]
+        self.model.optimizer.apply(*zip(*moving))
 
     def metrics(self, replicas=1):
         x, y, weight = self.batch
@@ -104,22 +112,21 @@ def step_tensorflow(model, data):
 
     if not needs_attach(model):  # compiled anew with another optimizer
         return type(model).train_step(model, data)
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    batch = Stateful(model, x, y, weight)
+    batch, replicas = Stateful(model, data), tf.distribute.get_strategy().num_replicas_in_sync
 
     def grad(P):
-        P = as_weights(model, P)
+        P = as_weights(batch.weights, P)
         with tf.GradientTape() as tape:
             tape.watch(P)
             loss, scaled, y_pred, state = batch.loss_at(P)
         G = tape.gradient(scaled, P)
         batch.keep(loss, y_pred, state, G)
-        return as_gradients([None if g is None else tf.convert_to_tensor(g) for g in G], P)
+        G = as_gradients([None if g is None else tf.convert_to_tensor(g) for g in G], P)
+        # SAM climbs along the gradient of the whole batch, not of a replica's part
+        return G if replicas == 1 else tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, G)
 
-    batch.apply(formula_of(model.optimizer).take_gradient(grad))
-    return batch.metrics(tf.distribute.get_strategy().num_replicas_in_sync)
+    batch.apply(batch.optimizer.take_gradient(grad), replicas)
+    return batch.metrics(replicas)
 
 
 def step_torch(model, data):
@@ -127,21 +134,19 @@ def step_torch(model, data):
 
     if not needs_attach(model):
         return type(model).train_step(model, data)
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    batch = Stateful(model, x, y, weight)
+    with torch.no_grad():
+        batch = Stateful(model, data)
 
     def grad(P):
         with torch.enable_grad():
-            P = [p.detach().requires_grad_() for p in as_weights(model, P)]
+            P = [p.detach().requires_grad_() for p in as_weights(batch.weights, P)]
             loss, scaled, y_pred, state = batch.loss_at(P)
             G = torch.autograd.grad(scaled, P, allow_unused=True)
         batch.keep(loss.detach(), y_pred, state, G)
         return as_gradients(G, P)
 
     with torch.no_grad():
-        batch.apply(formula_of(model.optimizer).take_gradient(grad))
+        batch.apply(batch.optimizer.take_gradient(grad))
     return batch.metrics()
 
 
@@ -152,16 +157,19 @@ def step_jax(model, state, data):
         return type(model).train_step(model, state, data)
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     tv, ntv, ov, mv = state
-    first = []
+    first, optimizer = [], formula_of(model.optimizer)
+    weights, resting = optimizer.weights_of(model.trainable_variables)
+    if resting:
+        raise optimizer.not_built_with(f"{len(tv)}, but with {len(weights)}")
 
     def grad(P):
         loss_at = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
-        (_, aux), G = loss_at(as_weights(model, P), ntv, mv, x, y, weight, training=True, optimizer_variables=ov)
+        (_, aux), G = loss_at(as_weights(model.trainable_variables, P), ntv, mv, x, y, weight, training=True, optimizer_variables=ov)
         first.append(aux)
         return as_gradients(G, P)
 
     with keras.StatelessScope([*zip(model.trainable_variables, tv), *zip(model.optimizer.variables, ov)]):
-        G = formula_of(model.optimizer).take_gradient(grad)
+        G = optimizer.take_gradient(grad)
     loss, y_pred, ntv, mv = first[0]
     tv, ov = model.optimizer.stateless_apply(ov, G, tv)
     with keras.StatelessScope(list(zip(model.metrics_variables, mv))) as scope:

@@ -38,6 +38,7 @@ class Hyper:
     tune: Range | None = None
     doc: str = ""
     kind: type | None = None
+    static: bool = False
 
     def check(self, owner: str, name: str, value):
         """The value as it is kept; a schedule may stand for any number that is not a whole one. `None` only where it is the default."""
@@ -52,17 +53,17 @@ class Hyper:
             return None
         if kind is bool:
             return None if isinstance(value, (bool, np.bool_)) else "True or False"
-        if isinstance(value, Schedule) and kind is float:
+        if isinstance(value, Schedule) and kind is float and not self.static:
             return None
         low, high = self.within or (-math.inf, math.inf)
         numbers = (int, np.integer) if kind is int else (int, float, np.integer, np.floating)
         if isinstance(value, numbers) and not isinstance(value, (bool, np.bool_)) and low <= value < high:
             return None
         span = f" in [{low:g}, {high:g})" if self.within else ""
-        return f"a whole number{span}" if kind is int else f"a number{span} or a `LearningRateSchedule`"
+        return f"a whole number{span}" if kind is int else f"a number{span}" + ("" if self.static else " or a `LearningRateSchedule`")
 
 
-def hyper(*, default: Any, within=None, tune=None, doc: str = "", kind: type | None = None) -> Any:
+def hyper(*, default: Any, within=None, tune=None, doc: str = "", kind: type | None = None, static: bool = False) -> Any:
     """Declares a hyperparameter of a `FormulaOptimizer`.
 
     Args:
@@ -70,23 +71,24 @@ def hyper(*, default: Any, within=None, tune=None, doc: str = "", kind: type | N
         within: `(low, high)`: the values allowed, `low` included, `high` not.
         tune: where a search looks: `log(low, high)`, `linear(low, high)` or `choice(...)`; `None`: the search leaves it alone.
         doc: one sentence for the `Args:` of the class.
-        kind: `bool`, `int` or `float`; by default the type of `default`. A float may be given as a schedule.
+        kind: `bool`, `int` or `float`; by default the type of `default`.
+        static: a float may be given as a schedule unless it is static.
     """
-    return Hyper(default, within, tune, doc, kind)
+    return Hyper(default, within, tune, doc, kind, static)
 
 
 POSITIVE, NOT_NEGATIVE = (1e-30, math.inf), (0, math.inf)
 SETTINGS = {
     "weight_decay": Hyper(None, NOT_NEGATIVE, log(1e-5, 1e-1), "Decay per update, times the learning rate; `None` for none.", float),
-    "clipnorm": Hyper(None, POSITIVE, doc="Largest norm of one weight's gradient.", kind=float),
-    "clipvalue": Hyper(None, POSITIVE, doc="Largest absolute value in a gradient.", kind=float),
-    "global_clipnorm": Hyper(None, POSITIVE, doc="Largest norm of all gradients together.", kind=float),
+    "clipnorm": Hyper(None, POSITIVE, doc="Largest norm of one weight's gradient.", kind=float, static=True),
+    "clipvalue": Hyper(None, POSITIVE, doc="Largest absolute value in a gradient.", kind=float, static=True),
+    "global_clipnorm": Hyper(None, POSITIVE, doc="Largest norm of all gradients together.", kind=float, static=True),
     "use_ema": Hyper(False, doc="Keep an exponential average of the weights, counted in real updates."),
-    "ema_momentum": Hyper(0.99, doc="Decay of that average."),
+    "ema_momentum": Hyper(0.99, doc="Decay of that average.", static=True),
     "ema_overwrite_frequency": Hyper(
         None, (1, math.inf), doc="Write the average into the weights every so many updates; `None`: at the end of `fit`.", kind=int
     ),
-    "loss_scale_factor": Hyper(None, POSITIVE, doc="Factor of the loss, taken out of the gradients again.", kind=float),
+    "loss_scale_factor": Hyper(None, POSITIVE, doc="Factor of the loss, taken out of the gradients again.", kind=float, static=True),
     "gradient_accumulation_steps": Hyper(None, (2, math.inf), doc="Micro-steps whose mean gradient makes one real update.", kind=int),
 }
 RATE = Hyper(1e-3, NOT_NEGATIVE, log(1e-5, 1e-1), "Step size: a number, a `LearningRateSchedule` or a callable.")

@@ -78,18 +78,21 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
         value = value() if isinstance(value, type) else value
         if not isinstance(value, FormulaOptimizer) or value.built:
             raise ValueError(f"`{type(self).__name__}({name}=...)` must be a new keras_optlab optimizer. Received: {name}={value!r}")
-        if not isinstance(value, Modifier):
-            plain, here = type(value)().get_config(), value.get_config()
+        innermost = value
+        while isinstance(innermost, Modifier):
+            innermost = innermost.inner
+        if not isinstance(self, Modifier):
+            plain, here = type(innermost)().get_config(), innermost.get_config()
             if changed := [n for n in ("learning_rate", *SETTINGS) if plain[n] != here[n]]:
                 raise ValueError(
                     f"`{type(self).__name__}({name}=...)` uses the outer optimizer's rate and settings: give {changed} to `{type(self).__name__}`. "
-                    f"Received: {name}={type(value).__name__}({', '.join(f'{n}={here[n]}' for n in changed)})"
+                    f"Received: {name}={type(innermost).__name__}({', '.join(f'{n}={here[n]}' for n in changed)})"
                 )
         return value
 
     def get_config(self) -> dict:
-        mine = {n: getattr(self, n) for n in self.hypers if n != "learning_rate"}
-        config = super().get_config() | {n: keras.saving.serialize_keras_object(x) if hasattr(x, "get_config") else x for n, x in mine.items()}
+        config = super().get_config() | {n: getattr(self, n) for n in self.hypers if n != "learning_rate"}
+        config = {n: keras.saving.serialize_keras_object(x) if hasattr(x, "get_config") else x for n, x in config.items()}
         if any(self.excluded):
             config["exclude_from_weight_decay"] = {"paths": list(self.excluded[0]), "names": list(self.excluded[1])}
         return config
@@ -129,8 +132,9 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
     def decays(self, v) -> bool:
         """Whether weight decay applies to a weight."""
         here, (paths, names) = state.path(v), self.excluded
-        same = lambda a, b: a == b or a.endswith("/" + b) or b.endswith("/" + a)  # a loaded Sequential's paths lack the model's name
-        return not any(same(here, x) for x in paths) and not any(re.search(x, here) for x in names)
+        known = {state.path(x) for x in seams.all_variables(self)}
+        same = lambda saved: saved == here or saved not in known and saved.endswith("/" + here)  # a loaded Sequential's paths lack the model's name
+        return not any(same(x) for x in paths) and not any(re.search(x, here) for x in names)
 
     def build(self, variables) -> None:
         if self.built:
@@ -161,7 +165,7 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
         self.build(variables)
         indices = [seams.index(self, v) for v in variables]
         if unknown := [state.path(v) for v, i in zip(variables, indices) if i is None]:
-            raise self._not_built_with(unknown)
+            raise self.not_built_with(unknown)
         if self.needs_attach and not self.attached:
             raise ValueError(
                 f"`{owner}` takes its gradient elsewhere than at the weights, so plain `fit` cannot train it. Add one line after `model.compile`: "
@@ -172,10 +176,11 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         """As in Keras, which calls it on JAX."""
         if self.built and len(trainable_variables) != len(seams.all_variables(self)):
-            raise self._not_built_with(f"{len(trainable_variables)}, but with {len(seams.all_variables(self))}")
+            raise self.not_built_with(f"{len(trainable_variables)}, but with {len(seams.all_variables(self))}")
         return super().stateless_apply(optimizer_variables, grads, trainable_variables)
 
-    def _not_built_with(self, variables) -> ValueError:
+    def not_built_with(self, variables) -> ValueError:
+        """The error that names weights which came after `build`."""
         return ValueError(
             f"`{type(self).__name__}` was not built with these variables: {variables}. After adding or unfreezing layers call `model.compile` again with a new "
             "optimizer (or build the optimizer with all weights before freezing)."
@@ -189,6 +194,19 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
     def _inside(self) -> list:
         return [x for n in self.hypers if isinstance(x := getattr(self, n, None), FormulaOptimizer)]
 
+    def weights_of(self, variables) -> tuple[list, list[int]]:
+        """For an attached train step: the weights the optimizer was built with (it builds itself), and the indices of those among them that `variables` lack.
+
+        Raises:
+            ValueError: for a variable that it was not built with.
+        """
+        self.build(variables)
+        indices = [seams.index(self, v) for v in variables]
+        if unknown := [state.path(v) for v, i in zip(variables, indices) if i is None]:
+            raise self.not_built_with(unknown)
+        weights = seams.all_variables(self)
+        return weights, [i for i in range(len(weights)) if i not in indices]
+
     def take_gradient(self, grad):
         """For an attached train step: the gradients this optimizer wants, one per weight, from `grad(P) -> G` over all weights as float32 tensors."""
         return pipeline.take_gradient(self, grad)
@@ -199,6 +217,11 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
             for i, average in self.state.average.items():
                 v = seams.all_variables(self)[i]
                 v.assign(ops.copy(ops.cast(average, v.dtype)))  # a buffer of its own: JAX donates both
+
+    @property
+    def _model_variables_moving_average(self) -> list:
+        """The averages, for `keras.callbacks.SwapEMAWeights`."""
+        return list(self.state.average.values()) if self.built else []
 
     def save_own_variables(self, store) -> None:
         if self.built:

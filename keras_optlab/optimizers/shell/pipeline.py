@@ -142,7 +142,12 @@ class Update:
         if o.global_clipnorm:
             scale = o.global_clipnorm / ops.maximum(ops.sqrt(sum(ops.sum(g * g) for g in G.values())), o.global_clipnorm)
             return {i: g * scale for i, g in G.items()}
-        return {i: ops.clip(g, -o.clipvalue, o.clipvalue) for i, g in G.items()} if o.clipvalue else G
+        if o.clipvalue:
+            clipped = {i: ops.clip(g, -o.clipvalue, o.clipvalue) for i, g in G.items()}
+            if any(overrides(f, "shared") for f in self.state.formulas):  # what may refuse the update must see an infinity
+                return {i: ops.where(ops.isfinite(g), clipped[i], g) for i, g in G.items()}
+            return clipped
+        return G
 
     def share(self, G: dict) -> tuple[dict, list]:
         go = []
