@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import json
 import logging
 import math
@@ -80,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     one = add("list", list_names, "list what there is")
     one.add_argument("what", nargs="?", choices=["optimizers", "schedules", "samplers"], default="optimizers")
     one.add_argument("pattern", nargs="?", default="*", help="wildcards are allowed")
-    one = add("show", show, "describe an optimizer")
+    one = add("show", show, "describe an optimizer, a schedule or a sampler")
     one.add_argument("name")
     one = add("report", write_report, "write the report page of a search again, also while it runs")
     one.add_argument("project", metavar="PROJECT", help="the folder of a search, such as saved_models/digits_search")
@@ -252,6 +253,12 @@ def list_names(args) -> int:
 
 
 def show(args) -> int:
+    from keras_optlab.search import samplers
+
+    plain = args.name.lower().replace("_", "")
+    if cls := (schedules.CLASSES | samplers.SAMPLERS).get(plain):
+        text = inspect.getdoc(cls)
+        return tell(json.dumps({"name": cls.__name__, "doc": text}) if args.json else f"{cls.__name__}: {text}")
     about = optimizers.describe(args.name)
     if args.json:
         for h in about["hyperparameters"].values():
@@ -268,6 +275,7 @@ def write_report(args) -> int:
     from keras_optlab.search import store
 
     project = Path(args.project)
+    project = project.parent if project.is_file() else project
     found = store.read(project)
     record = results.read(project / "result.json") if (project / "result.json").exists() else {"title": found["name"].removesuffix("_search"), "kind": "search"}
     record |= {n: found[n] for n in ("objective", "direction", "trials")}

@@ -105,6 +105,8 @@ def test_list_and_show(capsys):
     assert {"gp", "random"} == set(json.loads(run(capsys, "list", "samplers", "--json")[1]))
     status, out, _ = run(capsys, "show", "Schedule-Free AdamW")
     assert status == 0 and "attach" in out and "warmup_steps" in out and "Defazio" in out
+    assert run(capsys, "show", "Cosine")[1].startswith("Cosine: ")
+    assert json.loads(run(capsys, "show", "gp", "--json")[1])["name"] == "GaussianProcess"
     out = run(capsys, "show", "lion", "--json")[1]
     assert json.loads(out)["name"] == "Lion" and "Infinity" not in out
 
