@@ -200,7 +200,7 @@ def test_npz_files_that_are_none(tmp_path):
     path.write_bytes(b"")
     refusal("cannot be read", source=path)
     path.write_bytes(b"text that is no array")
-    refusal("Python objects", source=path)
+    refusal("no .npz file", source=path)
     good = npz(tmp_path, **sample())
     content = bytearray(good.read_bytes())
     content[400:420] = bytes(20)
