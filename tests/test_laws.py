@@ -40,18 +40,26 @@ def maker(name):
 
 
 TENSORFLOW = testing.BACKEND == "tensorflow"
-CASES = [
-    (name, law)
-    for name in optimizers.names()
-    for law in testing.LAWS
-    if law != "new_process" and (TENSORFLOW or law == "pure_formula" or name in MANY_HOOKS and law != "replicas")
-]
+LONG = ("accumulation", "clone", "converges", "dtypes", "execution_paths")  # of the plainer formulas only `pytest -m slow` holds them against these
 
 
-@pytest.mark.parametrize("name,law", CASES)
+def cases():
+    for name in optimizers.names():
+        for law in testing.LAWS:
+            if law != "new_process" and (TENSORFLOW or law == "pure_formula" or name in MANY_HOOKS and law != "replicas"):
+                yield pytest.param(name, law, marks=[pytest.mark.slow] if law in LONG and name not in MANY_HOOKS else [])
+
+
+@pytest.mark.parametrize("name,law", list(cases()))
 def test_law(name, law):
     testing.LAWS[law](maker(name))
 
 
 def test_new_process():
-    testing.new_process({name: maker(name) for name in (optimizers.names() if TENSORFLOW else MANY_HOOKS)})
+    testing.new_process({name: maker(name) for name in MANY_HOOKS})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TENSORFLOW, reason="on other backends the names that use the hooks stand for all")
+def test_new_process_of_the_plainer_formulas():
+    testing.new_process({name: maker(name) for name in optimizers.names() if name not in MANY_HOOKS})
