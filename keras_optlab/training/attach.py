@@ -78,6 +78,8 @@ class Stateful:
         if not self.optimizer.built:
             model(self.batch[0], training=False)  # layers that are built by their first call
         self.weights, self.resting = self.optimizer.weights_of(model.trainable_variables)
+        moved = {id(v) for v in self.weights}  # a frozen one is among the non-trainable variables too
+        self.other = [v for v in model.non_trainable_variables if id(v) not in moved]
 
     def loss_at(self, P):
         x, y, weight = self.batch
@@ -85,8 +87,8 @@ class Stateful:
             y_pred = self.model(x, training=True)
             loss = self.model.compute_loss(x, y, y_pred, weight, training=True)
             scaled = self.model.optimizer.scale_loss(loss)
-        changed = [*self.model.non_trainable_variables, *self.model.metrics_variables]  # the losses of several outputs are metrics
-        return loss, scaled, y_pred, [(v, scope.get_current_value(v)) for v in changed if not any(v is w for w in self.weights)]
+        # the losses of several outputs are metrics, which the first loss creates
+        return loss, scaled, y_pred, [(v, scope.get_current_value(v)) for v in [*self.other, *self.model.metrics_variables]]
 
     def keep(self, loss, y_pred, state, G):
         if self.first is None:
