@@ -441,3 +441,23 @@ def test_keras_swaps_our_averages():
     x, y = problems.tiny_images()
     swapped = model.fit(x, y, epochs=2, verbose=0, validation_data=(x, y), callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)])
     assert np.isfinite(swapped.history["val_loss"]).all()
+
+
+class Polar(FormulaOptimizer, package="tests"):
+    """Moves by the factor Q of a QR decomposition, which TensorFlow cannot vectorize."""
+
+    def update(self, g, p, s, k):
+        return k.lr * ops.linalg.qr(g)[0], {}
+
+
+def test_small_weights_move_as_one_stack_or_one_by_one_where_that_is_impossible():
+    rng = np.random.default_rng(0)
+    start, G = rng.normal(size=(2, 3, 4, 4)).astype("float32")
+    for make in (lambda: Polar(0.1), lambda: SGDW(0.1, weight_decay=0.0)):
+        trained = []
+        for mode in ("eager", "graph"):
+            variables = [weight(x, "kernel", f"dense_{i}") for i, x in enumerate(start)]
+            testing.stepper(make(), variables, lambda P, t: [ops.convert_to_tensor(g) for g in G], mode)(0)
+            trained.append(testing.values(variables))
+        testing.same(*trained, 1e-6, "a stack against single weights")
+        assert all(np.abs(x - y).max() > 1e-2 for x, y in zip(trained[1], start))

@@ -14,6 +14,7 @@ class Lion(FormulaOptimizer):
     beta_1: float = hyper(default=0.9, within=(0, 1), doc="Weight of the momentum inside the sign.")
     beta_2: float = hyper(default=0.99, within=(0, 1), doc="Decay of the momentum.")
     slots = ("m",)
+    weight_first = True
 
     def update(self, g, p, s, k):
         return k.lr * ops.sign(lerp(g, s["m"], k.beta_1)), {"m": lerp(g, s["m"], k.beta_2)}

@@ -5,13 +5,19 @@ from keras_optlab.optimizers.linalg import debias, lerp, matrix_shape
 from keras_optlab.optimizers.shell import FormulaOptimizer, Slot, hyper, log
 
 T = ops.transpose
+RESOLUTION = 1e-5  # what is smaller than this share of the largest is rounding, in float32
+
+
+def basis(columns, sizes):
+    """Orthonormal columns. Those without size would be turned by rounding alone: as zeros, QR completes the others in one definite way."""
+    return ops.linalg.qr(ops.where(sizes > RESOLUTION * ops.max(sizes), columns, 0.0))[0]
 
 
 class SOAP(FormulaOptimizer):
     """Adam in the eigenbasis of Shampoo: m and v as in Adam, F0 = mean of g gT and F1 of gT g, with eigenvectors Q0, Q1 in descending order.
 
-    As in the authors' code the first gradient only starts the factors, and the weight decays after its step. Where a factor has no full rank yet, rounding
-    decides part of its basis, so two devices or execution paths agree only as far as the factors are of full rank.
+    As in the authors' code the first gradient only starts the factors, and the weights decay after its step. What is smaller than 1e-5 of the largest counts
+    as rounding: such directions, which a factor without full rank always has, get no basis of their own and hardly move.
 
     Reference: [Vyas et al., 2024](https://arxiv.org/abs/2409.11321)
     """
@@ -45,9 +51,11 @@ class SOAP(FormulaOptimizer):
         new = dict(s)
         for i in k.plan["sides"]:
             F, Q = s[f"F{i}"], s[f"Q{i}"]
-            order = ops.flip(ops.argsort(ops.sum(Q * (F @ Q), axis=0)))
-            first = ops.flip(ops.linalg.eigh(start[f"F{i}"])[1], axis=1)
-            later = ops.linalg.qr(F @ ops.take(Q, order, axis=1))[0]
+            sizes = ops.sum(Q * (F @ Q), axis=0)
+            order = ops.argsort(-sizes)
+            later = basis(F @ ops.take(Q, order, axis=1), ops.take(sizes, order))
+            sizes, vectors = ops.linalg.eigh(start[f"F{i}"])
+            first = basis(ops.flip(vectors, axis=1), ops.flip(sizes))
             new[f"Q{i}"] = ops.where(k.t == 1, first, later)
             new["v"] = ops.take(new["v"], order, axis=i)
         return new
@@ -64,7 +72,8 @@ class SOAP(FormulaOptimizer):
         m = ops.where(began, lerp(g, s["m"], k.beta_1), s["m"])
         v = ops.where(began, lerp(turned * turned, s["v"], k.beta_2), s["v"])
         rate = k.lr * ops.sqrt(debias(k.beta_2, t)) / debias(k.beta_1, t)
-        u = self.rotate(self.rotate(m, s, k) / (ops.sqrt(v) + k.epsilon), s, k, back=True)
+        root = ops.sqrt(v + RESOLUTION**2 * ops.max(v))
+        u = self.rotate(self.rotate(m, s, k) / (root + k.epsilon), s, k, back=True)
         step = rate * ops.reshape(u, p.shape)
         step = step + k.lr * k.decay * (p - step)
         return ops.where(began, step, 0.0), s | {"m": m, "v": v} | self.factors(g, s, k)

@@ -11,11 +11,13 @@ class Formula:
     hyperparameter at t, which is a tensor where the user gave a schedule: facts that Python code branches on belong to `self` or the plan.
 
     fused: False for matrix products and decompositions, which stay outside the compiled clusters.
+    weight_first: True where the step is made from the old slots alone, not from the new ones: the compiled cluster is faster for knowing it.
     decay: "decoupled": the shell decays the weight before `update`; "own": the formula reads `k.decay`.
     slots: names (zeros, float32, the weight's shape), or a method `slots(plan) -> {name: Slot}`.
     """
 
     fused = True
+    weight_first = False
     decay = "decoupled"
     slots: Any = ()
 

@@ -124,12 +124,12 @@ class Update:
         self.refresh(G)
         plain, clusters = self.divide(list(G))
         for cluster in clusters:
-            run.compiled(lambda: [self.move(i, G[i]) for i in cluster])
-        for group in self.alike(plain) if run.STACKS else [[i] for i in plain]:
-            if len(group) > 1:
-                run.stacked(lambda *values: self.moved(group[0], *values), [G[i] for i in group], [self.own(i) for i in group])
-            else:
-                self.move(group[0], G[group[0]])
+            run.compiled(lambda: [self.move(i, G[i], run.weight_first if self.state.rules[i].weight_first else list) for i in cluster])
+        for group in self.alike(plain) if run.stacks() else [[i] for i in plain]:
+            one = lambda *values: self.moved(group[0], *values)
+            if len(group) == 1 or not run.stacked(one, [G[i] for i in group], [self.own(i) for i in group]):
+                for i in group:
+                    self.move(i, G[i])
         self.start_idle(G)
         steps = seams.micro_steps(self.optimizer)
         steps.assign(steps + 1)
@@ -203,9 +203,9 @@ class Update:
         """The weight, its slots, and its average if it has one."""
         return [self.variables[i], *self.state.slots[i].values(), *([self.state.average[i]] if i in self.state.average else [])]
 
-    def move(self, i: int, g) -> None:
+    def move(self, i: int, g, ordered=list) -> None:
         new = self.moved(i, g, *[run.read(v) for v in self.own(i)])
-        for v, x in zip(self.own(i), new):
+        for v, x in zip(self.own(i), ordered(new)):
             v.assign(x)
 
     def moved(self, i: int, g, p, *state) -> list:

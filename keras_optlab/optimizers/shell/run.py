@@ -1,6 +1,7 @@
 """How the one pipeline runs on each backend: the only functions of the shell that know one."""
 
 import contextlib
+import math
 
 import keras
 from keras import ops
@@ -12,8 +13,6 @@ elif BACKEND == "jax":
     import jax
 elif BACKEND == "torch":
     import torch
-
-STACKS = BACKEND == "torch"  # each operation is a call from Python
 
 # AutoGraph would otherwise rewrite the whole shell when a user's own @tf.function calls `apply`.
 not_converted = tf.autograph.experimental.do_not_convert if BACKEND == "tensorflow" else lambda fn: fn
@@ -60,9 +59,21 @@ def compiles() -> bool:
     return BACKEND == "tensorflow" and not (tf.executing_eagerly() or tf.config.functions_run_eagerly() or tf.distribute.has_strategy())
 
 
+def stacks() -> bool:
+    """Whether small weights are better moved as one stack: where each operation on each weight is a call, or a node of a graph."""
+    return BACKEND == "torch" or compiles()
+
+
 def compiled(fn) -> None:
     """Runs fn as one XLA cluster; the variables it assigns are updated in place."""
     tf.function(lambda: [fn(), None][1], jit_compile=True, autograph=False)()
+
+
+def weight_first(new: list) -> list:
+    """Makes XLA finish the weight before it begins its slots: it copies a slot that both read, because it does not choose an order itself."""
+    p, *slots = new
+    never = ops.where(ops.reshape(p, (-1,))[0] > math.inf, 1.0, 0.0)
+    return [p, *[x + never for x in slots]]
 
 
 def branch(pred, true, false, variables) -> None:
@@ -85,9 +96,22 @@ def branch(pred, true, false, variables) -> None:
         true() if bool(pred) else false()
 
 
-def stacked(fn, G: list, owned: list[list]) -> None:
-    """Assigns fn(g, *values) to the variables of each weight, for all weights at once."""
+def stacked(fn, G: list, owned: list[list]) -> bool:
+    """Assigns fn(g, *values) to the variables of each weight, for all weights at once. False where TensorFlow cannot vectorize an operation of fn."""
     columns = list(zip(*owned))
-    new = torch.vmap(fn)(torch.stack(G), *[torch.stack([v.value for v in column]) for column in columns])
+    if BACKEND == "torch":
+        new = torch.vmap(fn)(torch.stack(G), *[torch.stack([v.value for v in column]) for column in columns])
+        for column, x in zip(columns, new):
+            torch._foreach_copy_([v.value for v in column], list(x.unbind()))
+        return True
+    rows = [tf.stack(G), *[tf.stack([read(v) for v in column]) for column in columns]]
+    try:
+        new = tf.vectorized_map(lambda row: fn(*row), rows, fallback_to_while_loop=False)
+    except ValueError as error:
+        if "pfor" not in str(error):
+            raise
+        return False
     for column, x in zip(columns, new):
-        torch._foreach_copy_([v.value for v in column], list(x.unbind()))
+        for v, value in zip(column, tf.unstack(x)):
+            v.assign(value)
+    return True

@@ -41,6 +41,10 @@ class Rule:
         return all(formula.fused for formula in self.chain)
 
     @property
+    def weight_first(self) -> bool:
+        return any(formula.weight_first for formula in self.chain)
+
+    @property
     def slots(self) -> dict[str, Slot]:
         merged: dict[str, Slot] = {}
         for formula, plan in zip(self.chain, self.plans):
