@@ -1,7 +1,6 @@
 """The Keras side of the shell: arguments, config, building, saving."""
 
 import inspect
-import re
 from typing import dataclass_transform
 
 import keras
@@ -128,13 +127,6 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
                 f"`{type(self).__name__}.exclude_from_weight_decay` must be called before the optimizer is built. Make a new optimizer and compile again."
             )
         self.excluded = (tuple(state.path(v) for v in var_list or ()), tuple(var_names or ()))
-
-    def decays(self, v) -> bool:
-        """Whether weight decay applies to a weight."""
-        here, (paths, names) = state.path(v), self.excluded
-        known = {state.path(x) for x in seams.all_variables(self)}
-        same = lambda saved: saved == here or saved not in known and saved.endswith("/" + here)  # a loaded Sequential's paths lack the model's name
-        return not any(same(x) for x in paths) and not any(re.search(x, here) for x in names)
 
     def build(self, variables) -> None:
         if self.built:

@@ -32,7 +32,6 @@ def apply(optimizer, gradients: dict) -> None:
 
 def accumulate(optimizer, G: dict) -> None:
     steps, n = seams.micro_steps(optimizer), optimizer.gradient_accumulation_steps or 1
-    G = {i: ops.cast(g, "float32") for i, g in G.items()}
     if optimizer.loss_scale_factor:
         G = {i: g if overwritten(seams.all_variables(optimizer)[i]) else g / optimizer.loss_scale_factor for i, g in G.items()}
     if n == 1:
@@ -190,13 +189,10 @@ class Update:
         return plain, clusters
 
     def alike(self, indices: list[int]) -> list[list[int]]:
-        """Small weights of one shape that move by one rule stand together."""
+        """Small weights of one kind stand together."""
         groups: dict = {}
         for i in indices:
-            v, rule = self.variables[i], self.state.rules[i]
-            alone = math.prod(v.shape) >= SMALL or v.constraint is not None
-            key = i if alone else (tuple(v.shape), v.dtype, rule.chain, repr(rule.plans), rule.lr, rule.decay, self.optimizer.decays(v))
-            groups.setdefault(key, []).append(i)
+            groups.setdefault(self.state.kinds[i] if math.prod(self.variables[i].shape) < SMALL else i, []).append(i)
         return list(groups.values())
 
     def own(self, i: int) -> list:
@@ -249,6 +245,6 @@ class Update:
     def bound(self, i: int) -> list:
         """k for every formula around weight i, outermost first."""
         rule = self.state.rules[i]
-        decay = self.decay * rule.decay if self.decay is not None and self.optimizer.decays(self.variables[i]) else 0.0
+        decay = 0.0 if self.decay is None else self.decay * rule.decay
         known = [self.known[self.state.formulas.index(f)] for f in rule.chain]
         return [SimpleNamespace(**vars(k) | dict(lr=k.lr * rule.lr, decay=decay, plan=plan)) for k, plan in zip(known, rule.plans)]

@@ -36,8 +36,10 @@ def read(variable):
 
 
 def dense(g):
-    """IndexedSlices (Embedding) as a tensor, duplicate rows summed."""
-    return tf.convert_to_tensor(g) if BACKEND == "tensorflow" else ops.convert_to_tensor(g)
+    """A gradient as a float32 tensor; of IndexedSlices (Embedding) duplicate rows are summed."""
+    if BACKEND == "torch" and isinstance(g, torch.Tensor):
+        return g.float()
+    return ops.cast(tf.convert_to_tensor(g) if BACKEND == "tensorflow" else g, "float32")
 
 
 def on_each_replica(body, grads, anchor) -> None:
@@ -100,9 +102,10 @@ def stacked(fn, G: list, owned: list[list]) -> bool:
     """Assigns fn(g, *values) to the variables of each weight, for all weights at once. False where TensorFlow cannot vectorize an operation of fn."""
     columns = list(zip(*owned))
     if BACKEND == "torch":
-        new = torch.vmap(fn)(torch.stack(G), *[torch.stack([v.value for v in column]) for column in columns])
+        columns = [[v.value for v in column] for column in columns]
+        new = torch.vmap(fn)(torch.stack(G), *map(torch.stack, columns))
         for column, x in zip(columns, new):
-            torch._foreach_copy_([v.value for v in column], list(x.unbind()))
+            torch._foreach_copy_(column, x.unbind())
         return True
     rows = [tf.stack(G), *[tf.stack([read(v) for v in column]) for column in columns]]
     try:

@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -86,6 +86,13 @@ def resolve(formula, variable, variables) -> Rule:
     return Rule((formula, *rule.chain), (plan, *rule.plans), lr * rule.lr, decay * rule.decay)
 
 
+def exclusion(excluded, variables):
+    """Whether a weight is among those that `exclude_from_weight_decay` named, by path or by pattern."""
+    (paths, patterns), known = excluded, {path(v) for v in variables}
+    here = lambda saved, v: saved == path(v) or saved not in known and saved.endswith("/" + path(v))  # a loaded Sequential's paths lack the model's name
+    return lambda v: any(here(saved, v) for saved in paths) or any(re.search(x, path(v)) for x in patterns)
+
+
 class State:
     """Rules and variables of every weight by index, and the named scalars of every formula. Plain as well, for the same reason."""
 
@@ -96,7 +103,12 @@ class State:
             layout = seams.layout(v) if shape == tuple(v.shape) else None
             return optimizer.add_variable(shape, start, slot.dtype, layout=layout, name=f"{path(v).replace('/', '_')}_{name}")
 
-        self.rules = [resolve(optimizer, v, variables) for v in variables]
+        excluded = exclusion(optimizer.excluded, variables)
+        self.rules = [replace(resolve(optimizer, v, variables), **{"decay": 0.0} if excluded(v) else {}) for v in variables]
+        # weights of one kind may move as one stack
+        self.kinds = [
+            i if v.constraint else (tuple(v.shape), v.dtype, r.chain, repr(r.plans), r.lr, r.decay) for i, (v, r) in enumerate(zip(variables, self.rules))
+        ]
         self.formulas = list(dict.fromkeys(f for rule in self.rules for f in rule.chain))
         self.specs, self.slots, self.average, self.sums = [], [], {}, {}
         for i, (v, rule) in enumerate(zip(variables, self.rules)):
