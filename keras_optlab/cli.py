@@ -61,20 +61,20 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("data", metavar="DATA", help='"digits", a folder of class folders, an .npz, or the name of a keras.datasets set')
         one.add_argument("--output", default="saved_models", metavar="FOLDER", help="where the model and the report go (default: %(default)s)")
         one.add_argument("--seed", type=whole, default=0, help="seed of the split, the search and the training (default: %(default)s)")
-        one.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the images the model sees (default: from the data)")
+        one.add_argument("--image-size", type=count, metavar="PIXELS", help="side of the images the model sees (default: from the data)")
         one.add_argument("--overwrite", action="store_true", help="start anew, replacing what is there")
 
     one = add("search", search, "search optimizer, rate, schedule, regularization and architecture of an image classifier")
     on_data(one)
     one.add_argument("--minutes", type=positive, help="wall clock of the whole command (default: 4, or unlimited where --trials is given)")
-    one.add_argument("--trials", type=int, help="most configurations to train (default: as many as fit into the time)")
+    one.add_argument("--trials", type=count, help="most configurations to train (default: as many as fit into the time)")
     one.add_argument("--sampler", default="gp", help="see `keras-optlab list samplers` (default: %(default)s)")
     one = add("train", train, "train one image classifier with a named optimizer and schedule")
     on_data(one)
     one.add_argument("--optimizer", default="adamw", help="see `keras-optlab list optimizers` (default: %(default)s)")
     one.add_argument("--learning-rate", type=float, help="peak rate (default: the optimizer's)")
     one.add_argument("--schedule", choices=["cosine", "one_cycle", "constant"], default="cosine", help="default: %(default)s, after a warm-up")
-    one.add_argument("--epochs", type=int, help="default: from the number of images")
+    one.add_argument("--epochs", type=count, help="default: from the number of images")
     one = add("predict", predict, "name what is on images")
     one.add_argument("model", help="a .keras file made by search or train")
     one.add_argument("images", nargs="+", metavar="IMAGE")
@@ -100,6 +100,12 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    if not whole(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, received {text}")
+    return int(text)
+
+
 def tell(text: str, status: int = 0) -> int:
     print(text, file=sys.stderr if status else sys.stdout, flush=True)
     return status
@@ -113,8 +119,9 @@ def short(error: BaseException) -> str:
 def search(args) -> int:
     from keras_optlab.callbacks import GradientMonitor
     from keras_optlab.diagnosis import TrainingWarning
-    from keras_optlab.search import ImageClassifier, Tuner
+    from keras_optlab.search import ImageClassifier, Tuner, samplers
 
+    samplers.get(args.sampler)
     images = data.load(args.data, seed=args.seed, image_size=args.image_size)
     out = Output(args.output, images.name)
     minutes = args.minutes or (None if args.trials else 4.0)
@@ -129,13 +136,13 @@ def search(args) -> int:
             return out.show(before, args.json)
     elif not out.project.exists():
         out.refuse()
-    out.prepare()
     warnings.filterwarnings("ignore", category=TrainingWarning)  # the report tells what was found in the best training
     keras.utils.set_random_seed(args.seed)
     hypermodel = ImageClassifier(images.image_shape, len(images.class_names), train_size=sum(images.counts["train"]))
     spent = time.monotonic() - args.started + RESERVE
     if minutes and 60 * minutes <= spent:
         raise ValueError(f"`--minutes` must leave time for a training: start, saving and report alone take {spent:.0f} s. Received: {minutes:g}")
+    out.prepare()
     tuner = Tuner(
         hypermodel,
         objective="val_accuracy",

@@ -67,6 +67,8 @@ def test_names():
     assert type(keras.optimizers.get("keras_optlab>Lion")) is Lion
     with pytest.raises(ValueError, match="Did you mean 'soap'"):
         optimizers.get("soup")
+    with pytest.raises(ValueError, match="Received: None"):
+        optimizers.get(None)
     with pytest.raises(ValueError, match="inner"):
         optimizers.get("lookahead")
     facts = optimizers.describe("lion")

@@ -61,7 +61,7 @@ def get(name_or_config, **arguments) -> keras.optimizers.Optimizer:
         arguments: for the constructor, with a name only.
 
     Raises:
-        ValueError: for an unknown name, with the nearest one.
+        ValueError: for an unknown name, with the nearest one, and for `None`.
 
     Example:
         >>> get("adam_w", learning_rate=3e-4).name
@@ -74,6 +74,8 @@ def get(name_or_config, **arguments) -> keras.optimizers.Optimizer:
         return cls(**arguments)
     if arguments:
         raise ValueError(f"Arguments go with a name. Received: {type(name_or_config).__name__} and {sorted(arguments)}")
+    if name_or_config is None:
+        raise ValueError(f"`name_or_config` must be a name out of {names()}, a config or an optimizer. Received: None")
     return keras.optimizers.get(name_or_config)
 
 

@@ -49,6 +49,7 @@ class Tuner(keras_tuner.Tuner):
 
     Raises:
         ValueError: for an argument out of range, or if the project holds a search for another objective or space (the differences are listed).
+        Exception: whatever `hypermodel` raises at the default values, with which the space is first asked for: better before a search than in each trial.
 
     Example:
 
