@@ -11,6 +11,8 @@ SHAPES = {
     "conv/kernel": (3, 1, 2, 3),
     "hidden/kernel": (5, 5),
     "hidden/bias": (5,),
+    "again/kernel": (5, 5),  # weights of one shape move as one stack
+    "again/bias": (5,),
     "norm/gamma": (7,),
     "wide/kernel": (96, 180),  # large enough for the compiled path
     "last/kernel": (3, 2),

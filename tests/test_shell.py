@@ -12,6 +12,7 @@ from keras import ops
 from keras_optlab import optimizers, problems, schedules, testing
 from keras_optlab.optimizers import SGDW, AdamW, Cautious, FormulaOptimizer, Lion, Lookahead, Muon, ScheduleFreeAdamW, SkipNonFinite, hyper
 from keras_optlab.optimizers.linalg import matrix_shape
+from keras_optlab.optimizers.shell import Slot
 from keras_optlab.training import Attach
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -452,14 +453,120 @@ class Polar(FormulaOptimizer, package="tests"):
         return k.lr * ops.linalg.qr(g)[0], {}
 
 
+class Halving(FormulaOptimizer, package="tests"):
+    """Halves the gradient until it is short: a loop, which XLA takes, but not vectorized. Its slot is the same for all weights."""
+
+    slots = lambda self, plan: {"n": Slot(())}
+
+    def update(self, g, p, s, k):
+        return k.lr * ops.while_loop(lambda x: ops.sum(x * x) > 1, lambda x: (x * 0.5,), (g,))[0], {"n": k.t}
+
+
+class Choosing(FormulaOptimizer, package="tests"):
+    def update(self, g, p, s, k):
+        return k.lr * ops.cond(ops.max(g) > 1, lambda: ops.sign(g), lambda: g), {}
+
+
+class Delayed(FormulaOptimizer, package="tests"):
+    """New slots that are old ones, or the weight."""
+
+    slots = ("newer", "older", "before")
+
+    def update(self, g, p, s, k):
+        return k.lr * s["older"], {"newer": g, "older": s["newer"], "before": p}
+
+
+@pytest.mark.parametrize("cls", [Polar, Halving, Choosing, Delayed])
+def test_a_users_formula_trains_one_layer_and_three_alike(cls):
+    for count in (1, 3):
+        for jit in (False, True) if BACKEND == "tensorflow" else ("auto",):
+            model = keras.Sequential([keras.Input((8,)), *[L.Dense(8, use_bias=False) for _ in range(count)]])
+            model.compile(cls(0.01), "mse", jit_compile=jit)
+            x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+            before = testing.values(model.weights)
+            model.fit(x, 3 * x, batch_size=8, verbose=0)
+            assert all(np.isfinite(a).all() and not np.array_equal(a, b) for a, b in zip(testing.values(model.weights), before))
+
+
+def test_a_new_slot_may_be_an_old_one_or_the_weight():
+    for count in (1, 2):
+        optimizer, variables = Delayed(0.1), [weight([1.0, 1.0], "kernel", f"dense_{i}") for i in range(count)]
+        for g in (1.0, 2.0, 3.0):
+            optimizer.apply([ops.convert_to_tensor([g, g])] * count, variables)
+        state = [{n: float(ops.convert_to_numpy(v)[0]) for n, v in slots.items()} for slots in optimizer.state.slots]
+        assert state == [{"newer": 3.0, "older": 2.0, "before": 1.0}] * count
+        assert np.allclose(testing.values(variables), 0.9)
+
+
 def test_small_weights_move_as_one_stack_or_one_by_one_where_that_is_impossible():
     rng = np.random.default_rng(0)
     start, G = rng.normal(size=(2, 3, 4, 4)).astype("float32")
-    for make in (lambda: Polar(0.1), lambda: SGDW(0.1, weight_decay=0.0)):
+
+    def excluded():
+        optimizer = AdamW(0.1, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(var_names=["dense_1"])
+        return optimizer
+
+    for make in (lambda: Polar(0.1), lambda: SGDW(0.1, weight_decay=0.0), excluded, lambda: Lookahead(excluded()), lambda: Delayed(0.1)):
         trained = []
         for mode in ("eager", "graph"):
             variables = [weight(x, "kernel", f"dense_{i}") for i, x in enumerate(start)]
-            testing.stepper(make(), variables, lambda P, t: [ops.convert_to_tensor(g) for g in G], mode)(0)
+            step = testing.stepper(make(), variables, lambda P, t: [ops.convert_to_tensor(g) for g in G], mode)
+            for t in range(4):
+                step(t)
             trained.append(testing.values(variables))
         testing.same(*trained, 1e-6, "a stack against single weights")
         assert all(np.abs(x - y).max() > 1e-2 for x, y in zip(trained[1], start))
+
+
+class Counted(FormulaOptimizer, package="tests"):
+    weight_first = True
+    slots = lambda self, plan: {"n": Slot((), "int32", 0)}
+
+    def update(self, g, p, s, k):
+        return k.lr * g, {"n": s["n"] + 1}
+
+
+def test_slots_of_any_dtype_in_a_cluster_that_writes_the_weight_first():
+    optimizer, v = Counted(0.1), weight(np.ones((130, 130)))
+    step = testing.stepper(optimizer, [v], lambda P, t: [ops.ones((130, 130))], "graph")
+    step(0), step(1)
+    assert int(ops.convert_to_numpy(optimizer.state.slots[0]["n"])) == 2
+
+
+def test_exclusion_of_an_inner_optimizer_counts_until_the_outer_one_is_built():
+    inner = AdamW(0.1, weight_decay=1.0)
+    outer = Lookahead(inner)
+    inner.exclude_from_weight_decay(var_names=["w"])
+    for optimizer in (outer, Lookahead.from_config(json.loads(json.dumps(outer.get_config())))):
+        v = weight()
+        optimizer.apply([ops.zeros(3)], [v])
+        assert np.array_equal(ops.convert_to_numpy(v), [1, 1, 1])
+    with pytest.raises(ValueError, match="before the optimizer is built"):
+        inner.exclude_from_weight_decay(var_names=["v"])
+
+
+def test_wrong_formulas_and_gradients_are_named():
+    with pytest.raises(TypeError, match="hyperparameter \\['t'\\]"):
+
+        class Timed(FormulaOptimizer, package="tests"):
+            t: float = hyper(default=1.0, doc="Time.")
+
+    with pytest.raises(TypeError, match="refresh_every"):
+
+        class Restless(FormulaOptimizer, package="tests"):
+            def refresh(self, g, p, s, k):
+                return s
+
+    with pytest.raises(ValueError, match="weight's shape.*layer/w"):
+        AdamW().apply([ops.ones(1)], [weight()])
+    v = weight()
+    with pytest.raises(ValueError, match="each variable once"):
+        AdamW().apply([ops.ones(3)] * 2, [v, v])
+
+
+def test_empty_weights_accumulate():
+    optimizer, v = AdamW(0.1, gradient_accumulation_steps=2), weight(np.ones((0, 4)))
+    for _ in range(2):
+        optimizer.apply([ops.ones((0, 4))], [v])
+    assert int(optimizer.iterations) == 1

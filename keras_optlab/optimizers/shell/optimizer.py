@@ -32,9 +32,13 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
     def __init_subclass__(cls, package="keras_optlab", **kwargs):
         super().__init_subclass__(**kwargs)
         own = {n: h for n, h in vars(cls).items() if isinstance(h, Hyper)}
+        if taken := own.keys() & {"t", "lr", "decay", "c", "plan"}:
+            raise TypeError(f"`{cls.__name__}` must not name a hyperparameter {sorted(taken)}: that is how `k` calls what is known at a step.")
         for name in own:  # as a class attribute `learning_rate` would shadow Keras' property
             delattr(cls, name)
         cls.hypers = cls.hypers | own
+        if cls.refresh is not Formula.refresh and "refresh_every" not in cls.hypers:
+            raise TypeError(f"`{cls.__name__}` defines `refresh` and so needs `refresh_every: int = hyper(...)`, the number of updates between two.")
         cls.__signature__ = cls._signature()
         cls.__doc__ = documented(cls.__doc__, cls.hypers)
         keras.saving.register_keras_serializable(package)(cls)
@@ -53,7 +57,7 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
         super().__init__(rate if callable(rate) else float(rate), name=values.pop("name"), **{n: values.pop(n) for n in SETTINGS})
         for name, value in values.items():
             setattr(self, name, self._formula(name, value) if isinstance(self.hypers[name].default, type) else value)
-        self.attached, self.excluded = False, ((), ())
+        self.attached, self._excluded, self._in_use = False, ((), ()), False
 
     @classmethod
     def _values(cls, args, kwargs) -> dict:
@@ -103,7 +107,7 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
         values = {n: keras.saving.deserialize_keras_object(x, custom_objects) if isinstance(x, dict) and "class_name" in x else x for n, x in config.items()}
         optimizer = cls(**values)
         if excluded:
-            optimizer.excluded = (tuple(excluded["paths"]), tuple(excluded["names"]))
+            optimizer._excluded = (tuple(excluded["paths"]), tuple(excluded["names"]))
         return optimizer
 
     @property
@@ -122,11 +126,16 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
             var_list: variables, remembered by their paths.
             var_names: regular expressions, searched for in the paths.
         """
-        if self.built:
+        if self._in_use:
             raise ValueError(
                 f"`{type(self).__name__}.exclude_from_weight_decay` must be called before the optimizer is built. Make a new optimizer and compile again."
             )
-        self.excluded = (tuple(state.path(v) for v in var_list or ()), tuple(var_names or ()))
+        self._excluded = (tuple(state.path(v) for v in var_list or ()), tuple(var_names or ()))
+
+    @property
+    def excluded(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Paths and patterns of the weights that do not decay."""
+        return self._excluded
 
     def build(self, variables) -> None:
         if self.built:
@@ -137,6 +146,8 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
             super().build(variables)
             self.use_ema, self.gradient_accumulation_steps = ema, every
             self.state = state.State(self, variables)
+        for formula in [self, *self.state.formulas]:
+            formula._in_use = True
 
     @run.not_converted
     def apply(self, grads, trainable_variables=None) -> None:
@@ -163,6 +174,8 @@ class FormulaOptimizer(Formula, keras.optimizers.Optimizer):
                 f"`{owner}` takes its gradient elsewhere than at the weights, so plain `fit` cannot train it. Add one line after `model.compile`: "
                 "`keras_optlab.training.attach(model)`, or `model.fit(..., callbacks=[keras_optlab.training.Attach()])`."
             )
+        if len(set(indices)) < len(indices):
+            raise ValueError(f"`{owner}.apply` takes each variable once. Received: {[state.path(v) for v in variables]}")
         pipeline.apply(self, {i: g for i, g in zip(indices, grads)})
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
@@ -244,7 +257,10 @@ class Modifier(FormulaOptimizer):
         if not isinstance(inner, FormulaOptimizer) or inner.built:
             raise ValueError(f"`{owner}(inner=...)` must be a new keras_optlab optimizer, as in `{owner}(AdamW(1e-3))`. Received: inner={inner!r}")
         super().__init__(*args, **kwargs)
-        self.excluded = inner.excluded
+
+    @property
+    def excluded(self):
+        return self.inner.excluded
 
     @classmethod
     def _values(cls, args, kwargs) -> dict:

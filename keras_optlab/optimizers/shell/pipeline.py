@@ -10,7 +10,7 @@ from keras_optlab.optimizers.shell import keras_seams as seams
 from keras_optlab.optimizers.shell import run
 from keras_optlab.optimizers.shell.formula import overrides
 from keras_optlab.optimizers.shell.hyper import Schedule
-from keras_optlab.optimizers.shell.state import overwritten, path
+from keras_optlab.optimizers.shell.state import complete, overwritten, path
 
 # Smaller weights gain nothing from XLA and cost compile time; where Python runs each operation, they are stacked instead.
 SMALL = 2**14
@@ -20,8 +20,11 @@ LARGEST_CLUSTER = 4_000_000
 
 def apply(optimizer, gradients: dict) -> None:
     """`gradients`: {index: gradient or None}."""
-    given = {i: run.dense(g) for i, g in gradients.items() if g is not None}
-    missing = [path(seams.all_variables(optimizer)[i]) for i, g in gradients.items() if g is None]
+    variables = seams.all_variables(optimizer)
+    given = {i: run.dense(g, variables[i]) for i, g in gradients.items() if g is not None}
+    missing = [path(variables[i]) for i, g in gradients.items() if g is None]
+    if wrong := [f"{path(variables[i])} {tuple(variables[i].shape)}: {tuple(gradients[i].shape)}" for i, g in given.items() if g is None]:
+        raise ValueError(f"A gradient of `{type(optimizer).__name__}.apply` must have its weight's shape. Received: {', '.join(wrong)}")
     if not given:
         raise ValueError(f"No gradients provided for any variable of `{type(optimizer).__name__}`: does the loss depend on {missing[:3]}?")
     if missing:
@@ -39,7 +42,7 @@ def accumulate(optimizer, G: dict) -> None:
         return
     sums = optimizer.state.sums
     keeps_largest = [i for i in G if overwritten(seams.all_variables(optimizer)[i])]
-    totals = {i: ops.maximum(sums[i], g) if i in keeps_largest else sums[i] + g for i, g in G.items()}
+    totals = {i: ops.maximum(sums[i], g) if i in keeps_largest else run.read(sums[i]) + g for i, g in G.items()}
 
     def update():
         Update(optimizer).run({i: x if i in keeps_largest else x / n for i, x in totals.items()})
@@ -128,6 +131,7 @@ class Update:
             one = lambda *values: self.moved(group[0], *values)
             if len(group) == 1 or not run.stacked(one, [G[i] for i in group], [self.own(i) for i in group]):
                 for i in group:
+                    self.state.kinds[i] = i
                     self.move(i, G[i])
         self.start_idle(G)
         steps = seams.micro_steps(self.optimizer)
@@ -168,8 +172,8 @@ class Update:
 
             def refresh():
                 for i, depth in places:
-                    new = self.state.rules[i].chain[depth].refresh(G[i], self.weight(i), self.slots(i), self.bound(i)[depth])
-                    self.keep(i, new)
+                    formula, slots = self.state.rules[i].chain[depth], self.slots(i)
+                    self.keep(i, complete(formula, "refresh", formula.refresh(G[i], self.weight(i), slots, self.bound(i)[depth]), slots))
 
             run.branch((self.t - 1) % every == 0, refresh, lambda: None, everything(self.optimizer))
 
@@ -201,8 +205,7 @@ class Update:
 
     def move(self, i: int, g, ordered=list) -> None:
         new = self.moved(i, g, *[run.read(v) for v in self.own(i)])
-        for v, x in zip(self.own(i), ordered(new)):
-            v.assign(x)
+        run.assign(self.own(i), ordered(new))
 
     def moved(self, i: int, g, p, *state) -> list:
         """What `own` is after this step by the rule of weight i, from the values before it."""
@@ -229,8 +232,8 @@ class Update:
                 variable.assign(ops.where(self.t == 1, self.weight(i), run.read(variable)))
 
     def keep(self, i: int, new: dict) -> None:
-        for name, slot in self.state.slots[i].items():
-            slot.assign(new[name])
+        slots = self.state.slots[i]
+        run.assign(slots.values(), [new[name] for name in slots])
 
     def weight(self, i: int):
         return ops.cast(run.read(self.variables[i]), "float32")

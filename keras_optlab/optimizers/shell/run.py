@@ -32,14 +32,28 @@ def read(variable):
     if BACKEND == "tensorflow":
         return tf.convert_to_tensor(variable.value if isinstance(variable, keras.Variable) else variable)
     value = variable.value
-    return value.clone() if BACKEND == "torch" and not value.ndim else value  # larger ones are assigned only after their last use
+    return value.clone() if BACKEND == "torch" and not value.ndim else value  # scalars are assigned before their last use
 
 
-def dense(g):
-    """A gradient as a float32 tensor; of IndexedSlices (Embedding) duplicate rows are summed."""
-    if BACKEND == "torch" and isinstance(g, torch.Tensor):
-        return g.float()
-    return ops.cast(tf.convert_to_tensor(g) if BACKEND == "tensorflow" else g, "float32")
+def dense(g, v):
+    """The gradient of v as a float32 tensor of its shape; of IndexedSlices (Embedding) duplicate rows are summed. None if the shape is another one."""
+    if BACKEND == "tensorflow":
+        g = tf.cast(tf.convert_to_tensor(g), tf.float32)
+        if not g.shape.is_compatible_with(v.shape):
+            return None
+        g.set_shape(v.shape)
+        return g
+    g = g.float() if BACKEND == "torch" and isinstance(g, torch.Tensor) else ops.cast(g, "float32")
+    return g if tuple(g.shape) == tuple(v.shape) else None
+
+
+def assign(variables, new) -> None:
+    """Assigns all at once. On PyTorch a new value may be another variable itself, as in `{"older": s["newer"]}`, and is copied before that one changes."""
+    if BACKEND == "torch":
+        held = {v.value.data_ptr() for v in variables}
+        new = [x.clone() if x.data_ptr() in held and x.data_ptr() != v.value.data_ptr() else x for v, x in zip(variables, new)]
+    for v, x in zip(variables, new):
+        v.assign(x)
 
 
 def on_each_replica(body, grads, anchor) -> None:
@@ -75,7 +89,7 @@ def weight_first(new: list) -> list:
     """Makes XLA finish the weight before it begins its slots: it copies a slot that both read, because it does not choose an order itself."""
     p, *slots = new
     never = ops.where(ops.reshape(p, (-1,))[0] > math.inf, 1.0, 0.0)
-    return [p, *[x + never for x in slots]]
+    return [p, *[x + ops.cast(never, x.dtype) for x in slots]]
 
 
 def branch(pred, true, false, variables) -> None:
@@ -99,22 +113,28 @@ def branch(pred, true, false, variables) -> None:
 
 
 def stacked(fn, G: list, owned: list[list]) -> bool:
-    """Assigns fn(g, *values) to the variables of each weight, for all weights at once. False where TensorFlow cannot vectorize an operation of fn."""
-    columns = list(zip(*owned))
-    if BACKEND == "torch":
-        columns = [[v.value for v in column] for column in columns]
-        new = torch.vmap(fn)(torch.stack(G), *map(torch.stack, columns))
-        for column, x in zip(columns, new):
-            torch._foreach_copy_(column, x.unbind())
-        return True
-    rows = [tf.stack(G), *[tf.stack([read(v) for v in column]) for column in columns]]
+    """Assigns fn(g, *values) to the variables of each weight, for all weights at once. False where the backend cannot vectorize fn."""
+    columns = [[v.value for v in column] if BACKEND == "torch" else [read(v) for v in column] for column in zip(*owned)]
     try:
-        new = tf.vectorized_map(lambda row: fn(*row), rows, fallback_to_while_loop=False)
-    except ValueError as error:
-        if "pfor" not in str(error):
-            raise
+        new = vectorized(fn, [G, *columns])
+    except Exception:  # of whatever kind: a fault of the formula's own comes again when the weights move one by one
         return False
-    for column, x in zip(columns, new):
-        for v, value in zip(column, tf.unstack(x)):
-            v.assign(value)
+    if new is None:
+        return False
+    for column, variables, x in zip(columns, zip(*owned), new):
+        if BACKEND == "torch":
+            torch._foreach_copy_(column, x.unbind())
+        else:
+            for v, value in zip(variables, tf.unstack(x)):
+                v.assign(value)
     return True
+
+
+def vectorized(fn, rows: list[list]):
+    if BACKEND == "torch":
+        return torch.vmap(fn)(*map(torch.stack, rows))
+    first = [tf.TensorSpec(row[0].shape, row[0].dtype) for row in rows]
+    operations = tf.function(fn, autograph=False).get_concrete_function(*first).graph.get_operations()
+    if any(word in op.type for op in operations for word in ("While", "If", "Case")):
+        return None  # vectorized, it would have shapes that XLA refuses if the user compiles the whole step
+    return tf.vectorized_map(lambda values: fn(*values), [tf.stack(row) for row in rows], fallback_to_while_loop=False)

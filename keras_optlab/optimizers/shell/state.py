@@ -69,9 +69,13 @@ class Rule:
 
             k.inner = step
         d, new = formula.update(g, p, s, k)
-        if new.keys() != s.keys():
-            raise ValueError(f"`{type(formula).__name__}.update` must return every slot it was given: {sorted(s)}. Received: {sorted(new)}")
-        return d, new
+        return d, complete(formula, "update", new, s)
+
+
+def complete(formula, hook: str, new: dict, given: dict) -> dict:
+    if new.keys() != given.keys():
+        raise ValueError(f"`{type(formula).__name__}.{hook}` must return every slot it was given: {sorted(given)}. Received: {sorted(new)}")
+    return new
 
 
 def resolve(formula, variable, variables) -> Rule:
