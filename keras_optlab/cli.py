@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("model", help="a .keras file made by search or train")
     one.add_argument("images", nargs="+", metavar="IMAGE")
     one = add("list", list_names, "list what there is")
-    one.add_argument("what", nargs="?", choices=["optimizers", "schedules", "samplers"], default="optimizers")
+    one.add_argument("what", nargs="?", default="optimizers", metavar="optimizers|schedules|samplers", help="default: %(default)s")
     one.add_argument("pattern", nargs="?", default="*", help="wildcards are allowed")
     one = add("show", show, "describe an optimizer, a schedule or a sampler")
     one.add_argument("name")
@@ -95,8 +95,8 @@ def positive(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, received {text}")
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0 and below 2**32, received {text}")
     return int(text)
 
 
@@ -126,15 +126,13 @@ def search(args) -> int:
     out = Output(args.output, images.name)
     minutes = args.minutes or (None if args.trials else 4.0)
     wanted = {"fingerprint": images.fingerprint(), "minutes": minutes, "trials": args.trials, "sampler": args.sampler, "seed": args.seed}
-    if args.overwrite:
-        out.stored.unlink(missing_ok=True)
-    elif out.stored.exists():
+    if not args.overwrite and out.stored.exists():
         before = results.read(out.stored)
         if before["request"]["fingerprint"] != wanted["fingerprint"]:
             raise ValueError(f"{out.project} holds a search on other images, or on another split of them. Choose another --output, or --overwrite it.")
         if before["finished"] and before["request"] == wanted and out.model.exists():
             return out.show(before, args.json)
-    elif not out.project.exists():
+    if not args.overwrite and not out.project.exists():
         out.refuse()
     warnings.filterwarnings("ignore", category=TrainingWarning)  # the report tells what was found in the best training
     keras.utils.set_random_seed(args.seed)
@@ -143,6 +141,8 @@ def search(args) -> int:
     if minutes and 60 * minutes <= spent:
         raise ValueError(f"`--minutes` must leave time for a training: start, saving and report alone take {spent:.0f} s. Received: {minutes:g}")
     out.prepare()
+    if args.overwrite:
+        out.stored.unlink(missing_ok=True)
     tuner = Tuner(
         hypermodel,
         objective="val_accuracy",
@@ -239,10 +239,15 @@ def classifier(path: str) -> keras.Model:
         reason = ", which is damaged"
     if reason or Path(path).suffix != ".keras":
         raise ValueError(f"`MODEL` must be a .keras file made by `keras-optlab search` or `train`. Received: {path}{reason}.")
-    return keras.models.load_model(path, compile=False)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except KeyError as error:  # a zip without Keras' files in it
+        raise ValueError(f"`MODEL` must be a .keras file made by `keras-optlab search` or `train`. Received: {path}: {error.args[0]}") from error
 
 
 def list_names(args) -> int:
+    if args.what not in ("optimizers", "schedules", "samplers"):
+        args.what, args.pattern = "optimizers", args.what
     if args.what == "samplers":
         import fnmatch
 
@@ -282,11 +287,13 @@ def write_report(args) -> int:
     from keras_optlab.search import store
 
     project = Path(args.project)
-    project = project.parent if project.is_file() else project
+    project = (project.parent if project.is_file() else project).resolve()
     found = store.read(project)
     record = results.read(project / "result.json") if (project / "result.json").exists() else {"title": found["name"].removesuffix("_search"), "kind": "search"}
     record |= {n: found[n] for n in ("objective", "direction", "trials")}
     page = project.with_name(f"{project.name.removesuffix('_search')}.html")
+    if page.exists() and not report.is_page(page):
+        raise ValueError(f"{page} exists and is no report. Rename it, or the project.")
     report.save(record, page, overwrite=True)
     return tell(json.dumps({"report": str(page)}) if args.json else f"Wrote {page}")
 

@@ -158,7 +158,13 @@ def packed(x):
 
 def read(path) -> dict:
     """A record that `write` has saved."""
-    return json.loads(Path(path).read_text(), object_hook=unpacked)
+    try:
+        record = json.loads(Path(path).read_text(), object_hook=unpacked)
+        if not isinstance(record, dict) or "result" not in record:
+            raise ValueError("it has no result")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Delete it: the trials of the search are kept elsewhere.") from error
+    return record
 
 
 def unpacked(x: dict):

@@ -33,6 +33,11 @@ def same(a, b, tolerance: float, what: str) -> None:
         assert far <= allowed, f"{what}: weight {i} differs by {far:.1e}, allowed is {allowed:.0e}"
 
 
+def rounding(optimizer, allowed: float) -> float:
+    """What two orders of the same sums may differ by: more where rounding turns a code."""
+    return 2e-3 if any(v.dtype == "uint8" for v in optimizer.variables) else allowed
+
+
 def stepper(optimizer, variables, gradient, mode: str, change=lambda G: G):
     """step(t): one update of the variables with changed gradients. Modes: "eager"; "graph" and "jit" as the backend has them."""
     optimizer.build(variables)
@@ -196,8 +201,7 @@ def law_execution_paths(make):
         same(train(make(), problem, 8, mode), eager, 1e-5, f"{mode} against eager")
     if BACKEND == "tensorflow":
         plain, jit = fit(make(), 1, jit_compile=False)[0], fit(make(), 1, jit_compile=True)[0]
-        coded = any(v.dtype == "uint8" for v in plain.optimizer.variables)  # where rounding turns a code, more than rounding follows
-        same(values(plain.trainable_variables), values(jit.trainable_variables), 2e-3 if coded else 2e-5, "jit_compile=True against False")
+        same(values(plain.trainable_variables), values(jit.trainable_variables), rounding(plain.optimizer, 2e-5), "jit_compile=True against False")
 
 
 def law_accumulation(make):
@@ -207,7 +211,7 @@ def law_accumulation(make):
     for settings in ({}, {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 3}):
         big, mean = make(**settings), make(gradient_accumulation_steps=4, **settings)
         expected = train(big, problem, 6)
-        same(train(mean, small, 24), expected, 2e-5, f"accumulation {settings}")
+        same(train(mean, small, 24), expected, rounding(big, 2e-5), f"accumulation {settings}")
         assert int(mean.iterations) == int(big.iterations) == 6, f"`iterations` counts {int(mean.iterations)}, not real updates"
 
 
@@ -285,8 +289,8 @@ def law_partial_gradients(make):
 def law_permutation(make):
     """The order of the weights between the first and the last does not matter."""
     problem = problems.quadratic()
-    order = [0, 4, 2, 5, 1, 3, 6]
     paths = list(problem.start)
+    order = [0, *np.random.default_rng(0).permutation(np.arange(1, len(paths) - 1)), len(paths) - 1]
     back = [order.index(i) for i in range(len(order))]
     turned = problems.Problem(
         {paths[i]: problem.start[paths[i]] for i in order}, problem.loss, lambda P, t: [problem.gradient([P[j] for j in back], t)[i] for i in order]

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_optlab import cli, layers
+from keras_optlab.search import Tuner
 
 ROOT = Path(__file__).parent.parent
 
@@ -167,7 +169,15 @@ def test_bad_input_is_told_in_two_lines(case, there, capsys):
 
 
 def test_wrong_words_are_refused(capsys):
-    options = (("--seed", "-1"), ("--minutes", "-1"), ("--minutes", "soon"), ("--trials", "0"), ("--trials", "many"), ("--image-size", "0"))
+    options = (
+        ("--seed", "-1"),
+        ("--minutes", "-1"),
+        ("--minutes", "soon"),
+        ("--trials", "0"),
+        ("--trials", "many"),
+        ("--image-size", "0"),
+        ("--seed", "99999999999"),
+    )
     for words in (["serch"], *(["search", "digits", *option] for option in options)):
         with pytest.raises(SystemExit) as refused:
             cli.main(words)
@@ -203,3 +213,33 @@ def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(tmp_path):
     assert done.returncode == 0 and "Test accuracy" in done.stdout, done.stderr
     told = done.stdout + done.stderr
     assert "Trial 0002" in told and "Trial 0003" in told and "Trial 0000" not in told and "Trial 0001:" not in told
+
+
+def test_nothing_that_was_made_is_lost_to_a_command_that_is_refused(there, capsys):
+    kept = there / "out" / "stripes_search" / "result.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    status, _, err = run(capsys, "search", stripes(there), "--output", there / "out", "--overwrite", "--minutes", 0.01)
+    assert status == 1 and "--minutes" in err and kept.exists()
+    status, _, err = run(capsys, "search", stripes(there), "--output", there / "out", "--minutes", 1)
+    assert status == 1 and "result.json is damaged" in err
+
+
+def test_a_report_replaces_reports_only(there, capsys, monkeypatch):
+    class Parabola(Tuner):
+        def run_trial(self, trial, verbose):
+            return trial.hyperparameters.Float("x", 0.0, 1.0)
+
+    Parabola(objective=keras_tuner.Objective("loss", "min"), max_trials=1, project_name="mine", directory=there).search(verbose=0)
+    page = there / "mine.html"
+    page.write_text("my own page")
+    status, _, err = run(capsys, "report", there / "mine")
+    assert status == 1 and "no report" in err and page.read_text() == "my own page"
+    page.unlink()
+    monkeypatch.chdir(there / "mine")
+    for _ in range(2):
+        assert run(capsys, "report", ".")[0] == 0 and "<!doctype html>" in page.read_text()
+
+
+def test_lists_take_a_pattern_alone(capsys):
+    assert set(json.loads(run(capsys, "list", "*adamw", "--json")[1])) == {"adamw", "nadamw", "schedulefreeadamw"}

@@ -70,6 +70,7 @@ def test_names():
         optimizers.get("soup")
     with pytest.raises(ValueError, match="Received: None"):
         optimizers.get(None)
+    assert type(optimizers.get("keras_optlab>Lion")) is Lion
     with pytest.raises(ValueError, match="inner"):
         optimizers.get("lookahead")
     facts = optimizers.describe("lion")

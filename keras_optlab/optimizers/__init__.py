@@ -43,8 +43,8 @@ def names(pattern: str = "*") -> list[str]:
 
 
 def find(name: str) -> type[FormulaOptimizer]:
-    """The class of a name in any case, with or without separators."""
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    """The class of a name in any case, with or without separators or Keras' prefix "keras_optlab>"."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("keras_optlab>"))
     if plain not in CLASSES:
         near = difflib.get_close_matches(plain, CLASSES, 1, 0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -10,6 +10,7 @@ from keras_optlab.report import grids, predictions, result, training, trials
 from keras_optlab.report.text import escape
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js"))
+_MARK = '<meta name="generator" content="keras_optlab">'
 _LIMIT = 1_900_000  # bytes of all sections together
 _SECTIONS = (
     result.winner,
@@ -46,11 +47,17 @@ def page(report: dict) -> str:
     # Only this style sheet and this script run, by their hashes: even a hole in the escaping could load or execute nothing.
     policy = f"default-src 'none'; img-src data:; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; base-uri 'none'; form-action 'none'"
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_MARK}<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f'<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,"><title>{title}</title><style>{_STYLE}</style></head>'
         f"<body>{grids.patterns()}<main>{result.headline(report)}{nav}{body}</main><script>{_SCRIPT}</script></body></html>\n"
     )
+
+
+def is_page(path: str | os.PathLike) -> bool:
+    """Whether a file is a page that `save` wrote."""
+    with open(path, "rb") as file:
+        return _MARK.encode() in file.read(500)
 
 
 def save(report: dict, path: str | os.PathLike, overwrite: bool = False) -> Path:

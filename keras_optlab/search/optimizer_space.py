@@ -12,7 +12,7 @@ def optimizer_space(hp, names, schedule=None, **settings) -> FormulaOptimizer:
 
     Args:
         hp: `keras_tuner.HyperParameters`. Declared are "optimizer" and, in its conditional scopes, "lion/learning_rate", "lion/weight_decay", ...
-        names: names of optimizers, the first is the default.
+        names: names of optimizers, the first is the default; or one name.
         schedule: what `schedule_space` returned: makes a schedule of the peak rate.
         settings: further arguments of the optimizer, such as `clipnorm=1.0`.
 
@@ -22,7 +22,7 @@ def optimizer_space(hp, names, schedule=None, **settings) -> FormulaOptimizer:
     Example:
         >>> optimizer = optimizer_space(hp, ["adamw", "lion"], schedule_space(hp, steps=1000))
     """
-    classes = {name: find(name) for name in names}
+    classes = {name: find(name) for name in ([names] if isinstance(names, str) else names)}
     if not classes or (wrong := [n for n, cls in classes.items() if issubclass(cls, Modifier)]):
         raise ValueError(
             f"`optimizer_space(names=...)` needs names of optimizers, not of modifiers: wrap what it returns. Received: {list(names)}"

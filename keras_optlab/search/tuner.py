@@ -63,6 +63,7 @@ class Tuner(keras_tuner.Tuner):
         hypermodel=None,
         objective=None,
         sampler="gp",
+        *,
         max_trials: int | None = None,
         max_minutes: float | None = None,
         seed: int | None = None,
