@@ -121,6 +121,47 @@ def test_gp_finds_more_than_random():
 
     best = {name: np.mean([max(r for _, r in run(name, space_of(declare), seed, 25, value)) for seed in range(3)]) for name in NAMES}
     assert best["gp"] > 0.97 > best["random"] + 0.02
+    assert best["tpe"] > best["random"]
+
+
+def test_tpe_learns_from_failures():
+    space = space_of(lambda hp: [hp.Float("x", 0.0, 1.0), hp.Float("y", 0.0, 1.0)])
+    told = [r for seed in range(3) for _, r in run("tpe", space, seed, 30, lambda v: 1 - v["x"] if v["x"] <= 0.5 else None)[12:]]
+    assert sum(r is None for r in told) <= 14  # of 54; chance: 27
+
+
+def test_tpe_takes_ordered_and_unordered_choices_and_whole_numbers_apart():
+    def declare(hp):
+        hp.Choice("unordered", ["a", "b", "c"])
+        hp.Choice("ordered", [1, 10, 100])
+        hp.Int("n", 1, 5000, sampling="log")
+
+    score = lambda v: (v["unordered"] == "b") - abs(math.log10(v["n"]) - 2) - abs(math.log10(v["ordered"]) - 1)
+    late = [values for seed in range(3) for values, _ in run("tpe", space_of(declare), seed, 40, score)[-20:]]
+    for hits, chance in ((v["unordered"] == "b" for v in late), 20), ((v["ordered"] == 10 for v in late), 20), ((30 < v["n"] < 300 for v in late), 16):
+        assert sum(hits) > 1.4 * chance
+
+
+def test_quasi_random_points_fill_the_space_evenly():
+    space = space_of(lambda hp: [hp.Float("x", 0.0, 1.0), hp.Float("y", 1e-4, 1.0, sampling="log")])
+    told = run("qmc", space, 0, 32, lambda v: 0.0)
+    for column in space.encode([values for values, _ in told]).T:
+        assert max(np.diff([0.0, *np.sort(column), 1.0])) < 3 / 32
+
+
+def test_a_grid_takes_numbers_evenly_and_all_of_the_rest():
+    def declare(hp):
+        hp.Float("x", 1e-4, 1.0, sampling="log")
+        hp.Choice("kind", list("abcdefghijk"))
+        with hp.conditional_scope("kind", ["a"]):
+            hp.Int("n", 1, 100)
+
+    told = run("grid", space_of(declare), 0, 9999, lambda v: 0.0)
+    assert len(told) == 9 * 10 + 9 * 9
+    assert len({v["kind"] for v, _ in told[:40]}) > 5  # not one corner first
+    assert sorted({round(math.log10(v["x"]), 6) for v, _ in told}) == [-4 + i / 2 for i in range(9)]
+    with pytest.raises(ValueError, match="at most 2000 .* Received: 12"):
+        samplers.get("grid")(space_of(lambda hp: [hp.Float(f"x{i}", 0.0, 1.0) for i in range(12)]), 0).ask()
 
 
 def test_an_inactive_parameter_does_not_disturb_the_active_ones():

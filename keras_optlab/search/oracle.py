@@ -26,7 +26,7 @@ class Oracle(keras_tuner.Oracle):
     `keras_optlab.search.Tuner` makes its own. Give one to a plain `keras_tuner.Tuner` to have its samplers there.
 
     Args:
-        sampler: "gp", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
+        sampler: "gp", "tpe", "qmc", "grid", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
         objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
         max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
         hyperparameters: `keras_tuner.HyperParameters` that override or add to what the hypermodel declares.

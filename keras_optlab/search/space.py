@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from keras_tuner.engine import hyperparameters as kinds
@@ -220,19 +220,33 @@ class Space:
         active = self.clean(row[None])[1][0]
         return {p.name: p.value(row[j]) for j, p in enumerate(self.parameters) if active[j]}
 
-    def listing(self) -> np.ndarray | None:
-        """Every configuration as a clean row, or `None` where there are more than 2000."""
+    def walk(self, choose: Callable[[int], float]) -> np.ndarray:
+        """A clean row whose active parameters, parents first, get the codes `choose(column)`."""
         U, active = np.zeros((1, len(self))), np.zeros((1, len(self)), bool)
         for j, p in enumerate(self.parameters):
-            on = self._active(U, active, j)
-            if on.any() and (p.values is None or on.sum() * p.levels + (~on).sum() > LISTED):
+            active[:, j] = self._active(U, active, j)
+            U[:, j] = p.snap(np.array([choose(j)])) if active[0, j] else -1 if p.unordered else 0.5
+        return U[0]
+
+    def listing(self, levels: int | None = None) -> np.ndarray | None:
+        """Every configuration as a clean row, or `None` where there are more than 2000.
+
+        Args:
+            levels: how many values at most a number takes, evenly spaced on its scale; by default all of them.
+        """
+        U, active = np.zeros((1, len(self))), np.zeros((1, len(self)), bool)
+        for j, p in enumerate(self.parameters):
+            on, codes = self._active(U, active, j), p.codes
+            if levels and p.kind != "choice" and (p.levels or levels + 1) > levels:
+                codes = np.unique(p.snap(np.linspace(0, 1, levels)))
+            if on.any() and (codes is None or on.sum() * len(codes) + (~on).sum() > LISTED):
                 return None
-            copies = np.where(on, p.levels or 1, 1)
+            copies = np.where(on, 1 if codes is None else len(codes), 1)
             level = np.arange(copies.sum()) - np.repeat(np.cumsum(copies) - copies, copies)
             U, active, on = np.repeat(U, copies, 0), np.repeat(active, copies, 0), np.repeat(on, copies)
             U[:, j], active[:, j] = -1 if p.unordered else 0.5, on
             if on.any():
-                U[on, j] = p.codes[level[on]]
+                U[on, j] = codes[level[on]]
         return U
 
     def for_optuna(self, values: dict) -> list[tuple]:

@@ -90,7 +90,7 @@ class Store:
         """Starts the study; its file appears whole or not at all."""
         directions = [optuna.study.StudyDirection.MAXIMIZE if direction == "max" else optuna.study.StudyDirection.MINIMIZE]
         facts |= {"format": FORMAT, "direction": direction}
-        with self._errors("written"), _quiet():
+        with self._errors("written"), quiet():
             if self.path is None:
                 self._storage, new = optuna.storages.InMemoryStorage(), None
             else:
@@ -237,7 +237,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

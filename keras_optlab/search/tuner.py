@@ -34,7 +34,7 @@ class Tuner(keras_tuner.Tuner):
         hypermodel: a `keras_tuner.HyperModel` or a function `build(hp)` that returns a compiled model; `None`: `run_trial` is overridden
             and declares the space.
         objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
-        sampler: "gp", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
+        sampler: "gp", "tpe", "qmc", "grid", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
         max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
         max_minutes: wall clock of `search`, all its runs together. No trial starts where less than half the usual time of one is
             left; one that is running at the end is stopped: it counts with its best epoch, or, if it has none yet, is taken up again when there is more time.

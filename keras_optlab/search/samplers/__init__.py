@@ -4,9 +4,12 @@ import difflib
 
 from keras_optlab.search.samplers.base import Sampler
 from keras_optlab.search.samplers.gp import GaussianProcess
+from keras_optlab.search.samplers.grid import Grid
+from keras_optlab.search.samplers.qmc import QuasiRandom
 from keras_optlab.search.samplers.random import Random
+from keras_optlab.search.samplers.tpe import TPE
 
-SAMPLERS = {"gp": GaussianProcess, "random": Random}
+SAMPLERS = {"gp": GaussianProcess, "grid": Grid, "qmc": QuasiRandom, "random": Random, "tpe": TPE}
 
 
 def names() -> list[str]:
@@ -32,4 +35,4 @@ def get(sampler: str | type[Sampler]) -> type[Sampler]:
     return SAMPLERS[sampler]
 
 
-__all__ = ["GaussianProcess", "Random", "Sampler", "get", "names"]
+__all__ = ["GaussianProcess", "Grid", "QuasiRandom", "Random", "Sampler", "TPE", "get", "names"]
