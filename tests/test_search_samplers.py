@@ -110,7 +110,7 @@ def test_gp_stops_running_into_a_wall():
         assert max(result for _, result in told if result is not None) > 0.45
 
 
-def test_gp_finds_more_than_random():
+def test_gp_and_tpe_find_more_than_random():
     def declare(hp):
         for i in range(4):
             hp.Float(f"x{i}", 0.0, 1.0)
@@ -119,9 +119,9 @@ def test_gp_finds_more_than_random():
     def value(v):
         return {"a": 0.0, "b": 1.0, "c": 0.5}[v["kind"]] - sum((v[f"x{i}"] - c) ** 2 for i, c in enumerate((0.2, 0.8, 0.5, 0.9)))
 
-    best = {name: np.mean([max(r for _, r in run(name, space_of(declare), seed, 25, value)) for seed in range(3)]) for name in NAMES}
-    assert best["gp"] > 0.97 > best["random"] + 0.02
-    assert best["tpe"] > best["random"]
+    seeds = {"gp": 3, "tpe": 12, "random": 12}  # tpe scatters
+    best = {name: np.mean([max(r for _, r in run(name, space_of(declare), seed, 25, value)) for seed in range(n)]) for name, n in seeds.items()}
+    assert best["gp"] > 0.97 and best["tpe"] > best["random"] + 0.02
 
 
 def test_tpe_learns_from_failures():
