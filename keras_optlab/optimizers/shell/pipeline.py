@@ -12,7 +12,7 @@ from keras_optlab.optimizers.shell.formula import overrides
 from keras_optlab.optimizers.shell.hyper import Schedule
 from keras_optlab.optimizers.shell.state import complete, overwritten, path
 
-# Smaller weights gain nothing from XLA and cost compile time; where Python runs each operation, they are stacked instead.
+# Smaller weights gain nothing from XLA and cost compile time: they are stacked instead.
 SMALL = 2**14
 # A larger cluster's temporary memory is one slab that is page-faulted anew at every step.
 LARGEST_CLUSTER = 4_000_000
