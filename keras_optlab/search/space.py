@@ -199,6 +199,19 @@ class Space:
             U[~active[:, j], j] = -1 if p.unordered else 0.5
         return U, active
 
+    def twins(self) -> list[list[int]]:
+        """Columns of all parameters that vary; ordered ones of which never two are active and whose names end alike ("adam/rate", "lion/rate") together."""
+        groups: list[list[int]] = []
+        for j, p in enumerate(self.parameters):
+            if p.levels != 1:
+                alike = (columns for columns in groups if all(exclusive(p, self.parameters[q]) for q in columns))
+                home = next(alike, None)
+                if home is None:
+                    groups.append([j])
+                else:
+                    home.append(j)
+        return groups
+
     def draw(self, uniform: np.ndarray) -> np.ndarray:
         """Clean rows from uniform random numbers of the same shape."""
         U = uniform.copy()
@@ -254,6 +267,13 @@ class Space:
         active = self.clean(self.encode([values]))[1][0]
         found = [p for j, p in enumerate(self.parameters) if active[j] and p.levels != 1 and p.name in values]
         return [(p.name, " ".join([p.name, *(f"[{n}={'|'.join(map(str, v))}]" for n, v in p.when)]), values[p.name], p.distribution()) for p in found]
+
+
+def exclusive(p: Parameter, q: Parameter) -> bool:
+    """Whether two ordered parameters are one by their name and scale, and stand under different values of one parent."""
+    ends, ordered = {x.name.rsplit("/", 1)[-1] for x in (p, q)}, not (p.unordered or q.unordered)
+    alike = len(ends) == 1 and ordered and (p.kind, p.sampling) == (q.kind, q.sampling)
+    return alike and any(name == other and not set(values) & set(others) for name, values in p.when for other, others in q.when)
 
 
 def differences(stored: list[dict], declared: list[dict], complete: bool = True) -> list[str]:

@@ -118,8 +118,10 @@ class Regression:
 class GaussianProcess(Sampler):
     """Bayesian search: expected improvement under a Gaussian process, times a probability of success learned from the failures.
 
-    It starts with the declared defaults (or the middle) and three spread points, then models the scores of the trainings that succeeded
-    and, apart from them, which ones did. Where trainings keep failing, only what is likely to succeed is tried.
+    It starts with the declared defaults (or the middle) and three spread points, more where a choice opens more branches, each of which is
+    seen; then it models the scores of the trainings that succeeded and, apart from them, which ones did. Where trainings keep failing, only
+    what is likely to succeed is tried. Parameters of different branches whose names end alike ("adam/learning_rate", "lion/learning_rate")
+    are one to the model, so that a branch profits from what was learned in the others.
 
     Args:
         space: the search space.
@@ -127,30 +129,35 @@ class GaussianProcess(Sampler):
     """
 
     initial = 4
+    branches = 10
     chains = 12
 
     def suggest(self) -> np.ndarray | None:
         self.succeeded = np.isfinite(self.scores)
-        self.columns = [j for j, p in enumerate(self.space.parameters) if p.levels != 1]
-        few = len(self.rows) + len(self.waiting) < self.initial or not self.succeeded.any()
+        self.twins = self.space.twins()
+        forks = {name for p in self.space.parameters for name, _ in p.when}
+        self.forks = [j for j, p in enumerate(self.space.parameters) if p.unordered and p.name in forks]
+        initial = max([self.initial, *(min(self.space.parameters[j].levels, self.branches) for j in self.forks)])
+        few = len(self.rows) + len(self.waiting) < initial or not self.succeeded.any()
         row = self.begin() if few else self.improve()
         return self.random_row() if row is None else row
 
     def features(self, U: np.ndarray) -> np.ndarray:
-        """Unordered choices one-hot, any two of them at distance 1, inactive being one more choice; the rest is left as it is."""
+        """Unordered choices one-hot, any two of them at distance 1, inactive being one more choice; the rest is left as it is, twins as one."""
         out = []
-        for j in self.columns:
-            p, u = self.space.parameters[j], U[:, j, None]
-            out.append(math.sqrt(0.5) * (np.abs(u - np.r_[p.codes, -1.0]) < 1e-9) if p.unordered else u)
+        for columns in self.twins:
+            p, u = self.space.parameters[columns[0]], U[:, columns]
+            inactive = 0.5  # so that all but one of the twins cancel
+            out.append(math.sqrt(0.5) * (np.abs(u - np.r_[p.codes, -1.0]) < 1e-9) if p.unordered else inactive + (u - inactive).sum(1, keepdims=True))
         return np.concatenate(out, 1)
 
     def regression(self, chains: int, noise: tuple[float, float]) -> Regression:
-        parameters = [self.space.parameters[j] for j in self.columns]
+        parameters = [self.space.parameters[columns[0]] for columns in self.twins]
         group = [i for i, p in enumerate(parameters) for _ in range(p.levels + 1 if p.unordered else 1)]
         return Regression(np.array(group), chains, self.rng, noise)
 
     def begin(self) -> np.ndarray | None:
-        """The first rows: the start, then one block of a Sobol sequence, drawn towards the middle, without what is near to a row that was tried."""
+        """The first rows: the start, then one block of a Sobol sequence, drawn towards the middle; what opens a new branch and is not near to a row tried."""
         from scipy.stats import qmc
 
         tried = np.vstack([self.rows, self.waiting])
@@ -162,7 +169,8 @@ class GaussianProcess(Sampler):
             p = self.success()(plan)
             plan = plan[p >= np.median(p)]
         distance = np.linalg.norm(self.features(plan)[:, None] - self.features(tried), axis=2).min(1)
-        return self.fresh(plan[np.argsort(distance < 0.2, kind="stable")])
+        known = [(np.abs(plan[:, j, None] - tried[:, j]) < 1e-9).any(1) for j in self.forks]
+        return self.fresh(plan[np.lexsort((distance < 0.2, np.sum(known, axis=0) if known else 0 * distance))])
 
     def targets(self) -> np.ndarray:
         """The scores of the successes in units of their deviation, the very low ones cut off."""
@@ -211,9 +219,9 @@ class GaussianProcess(Sampler):
 
         Once the optimum at a wall is found nothing inside improves on it, and expected improvement alone would run into the wall ever again.
         """
-        weights = np.exp(-np.arange(len(self.scores))[::-1] / 8)
-        failed = (weights * ~self.succeeded).sum() / max(weights.sum(), 4)
-        return math.log(min(0.95, 0.4 + 2 * failed)) if failed > 0.1 else -math.inf
+        weights = np.exp(-np.arange(len(self.scores))[::-1] / 20)
+        failed = (weights * ~self.succeeded).sum() / max(weights.sum(), 6)
+        return math.log(min(0.97, 0.4 + 3.5 * failed)) if failed > 0.04 else -math.inf
 
     def maximize(self, acquisition: Callable[[np.ndarray], np.ndarray], top: np.ndarray) -> np.ndarray | None:
         """Evolution from random rows and the neighbours of the best ones, with smaller and smaller steps."""
