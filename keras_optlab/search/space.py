@@ -50,6 +50,11 @@ class Parameter:
     def unordered(self) -> bool:
         return not self.ordered and self.levels > 1
 
+    @property
+    def even(self) -> bool:
+        """Whether it is a list of values at equal distances on its scale."""
+        return self.values is not None and np.allclose(np.diff(self.codes), 1 / max(self.levels - 1, 1))
+
     def place(self, numbers):
         low, high = self.low, self.high
         numbers = np.clip(numbers, low, high)
@@ -82,7 +87,7 @@ class Parameter:
 
     def draw(self, uniform: np.ndarray) -> np.ndarray:
         """Codes from uniform random numbers: the values of an evenly spaced parameter are equally likely."""
-        if self.values is not None and np.allclose(np.diff(self.codes), 1 / max(self.levels - 1, 1)):
+        if self.even:
             return self.codes[np.minimum((uniform * self.levels).astype(int), self.levels - 1)]
         return self.snap(uniform)
 
