@@ -3,6 +3,7 @@
 import difflib
 
 from keras_optlab.search.samplers.base import Sampler
+from keras_optlab.search.samplers.cmaes import CMAES
 from keras_optlab.search.samplers.gp import GaussianProcess
 from keras_optlab.search.samplers.grid import Grid
 from keras_optlab.search.samplers.nsga2 import NSGA2
@@ -10,7 +11,7 @@ from keras_optlab.search.samplers.qmc import QuasiRandom
 from keras_optlab.search.samplers.random import Random
 from keras_optlab.search.samplers.tpe import TPE
 
-SAMPLERS = {"gp": GaussianProcess, "grid": Grid, "nsga2": NSGA2, "qmc": QuasiRandom, "random": Random, "tpe": TPE}
+SAMPLERS = {"cmaes": CMAES, "gp": GaussianProcess, "grid": Grid, "nsga2": NSGA2, "qmc": QuasiRandom, "random": Random, "tpe": TPE}
 
 
 def names() -> list[str]:
