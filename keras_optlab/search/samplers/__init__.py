@@ -4,6 +4,7 @@ import difflib
 
 from keras_optlab.search.samplers.base import Sampler
 from keras_optlab.search.samplers.cmaes import CMAES
+from keras_optlab.search.samplers.genetic import Genetic
 from keras_optlab.search.samplers.gp import GaussianProcess
 from keras_optlab.search.samplers.grid import Grid
 from keras_optlab.search.samplers.nsga2 import NSGA2
@@ -11,7 +12,16 @@ from keras_optlab.search.samplers.qmc import QuasiRandom
 from keras_optlab.search.samplers.random import Random
 from keras_optlab.search.samplers.tpe import TPE
 
-SAMPLERS = {"cmaes": CMAES, "gp": GaussianProcess, "grid": Grid, "nsga2": NSGA2, "qmc": QuasiRandom, "random": Random, "tpe": TPE}
+SAMPLERS = {
+    "cmaes": CMAES,
+    "genetic": Genetic,
+    "gp": GaussianProcess,
+    "grid": Grid,
+    "nsga2": NSGA2,
+    "qmc": QuasiRandom,
+    "random": Random,
+    "tpe": TPE,
+}
 
 
 def names() -> list[str]:
@@ -37,4 +47,4 @@ def get(sampler: str | type[Sampler]) -> type[Sampler]:
     return SAMPLERS[sampler]
 
 
-__all__ = ["GaussianProcess", "Grid", "QuasiRandom", "Random", "Sampler", "TPE", "get", "names"]
+__all__ = ["CMAES", "GaussianProcess", "Genetic", "Grid", "NSGA2", "QuasiRandom", "Random", "Sampler", "TPE", "get", "names"]

@@ -113,6 +113,16 @@ class Sampler:
                 return row
         return None
 
+    def spread_row(self) -> np.ndarray | None:
+        """The next point of a scrambled Sobol sequence that was not tried."""
+        from scipy.stats import qmc
+
+        n = len(self.rows) + len(self.waiting)
+        sequence = qmc.Sobol(max(1, len(self.space)), scramble=True, rng=np.random.default_rng(self.seed))
+        points = sequence.random_base2((n + 64).bit_length())[n:, : len(self.space)]
+        row = self.fresh(self.space.draw(points))
+        return self.random_row() if row is None else row
+
 
 def scaled(objectives: np.ndarray) -> np.ndarray:
     """The same in units in which differences of huge numbers do not overflow."""

@@ -12,10 +12,4 @@ class QuasiRandom(Sampler):
     """
 
     def suggest(self) -> np.ndarray | None:
-        from scipy.stats import qmc
-
-        n = len(self.rows) + len(self.waiting)
-        sequence = qmc.Sobol(max(1, len(self.space)), scramble=True, rng=np.random.default_rng(self.seed))
-        points = sequence.random_base2((n + 64).bit_length())[n:, : len(self.space)]
-        row = self.fresh(self.space.draw(points))
-        return self.random_row() if row is None else row
+        return self.spread_row()

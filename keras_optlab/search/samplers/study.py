@@ -37,6 +37,10 @@ class OptunaSampler(Sampler):
                 return row
         return self.random_row()
 
+    def results(self) -> np.ndarray:
+        """What the engine is to maximize (trainings x goals)."""
+        return self.objectives
+
     def distribution(self, j: int) -> distributions.BaseDistribution:
         """Optuna's distribution of a parameter's code, or of the index of its value where the values are evenly spaced."""
         p = self.space.parameters[j]
@@ -53,7 +57,7 @@ class OptunaSampler(Sampler):
 
     def study(self) -> optuna.Study:
         """The history as a study in memory, failures worst in every objective and marked by a constraint."""
-        values = scaled(self.objectives)
+        values = scaled(self.results())
         values = np.where(np.isfinite(values), values, np.nanmin(values, 0, initial=0.0, where=np.isfinite(values)))
         with store.quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -66,7 +70,7 @@ class OptunaSampler(Sampler):
         for i, (row, on) in enumerate(zip(rows, active, strict=True)):
             about = {"params": {str(j): self.index(j, row[j]) for j in np.flatnonzero(on)}, "distributions": {str(j): every[j] for j in np.flatnonzero(on)}}
             if i < len(values):
-                failed = not np.isfinite(self.objectives[i]).all()
+                failed = not np.isfinite(self.scores[i])
                 study.add_trial(create_trial(values=values[i], constraints={"failed": 1.0 if failed else -1.0}, **about))
             else:
                 study.add_trial(create_trial(state=TrialState.RUNNING, **about))
