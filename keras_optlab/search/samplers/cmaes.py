@@ -63,7 +63,7 @@ class CMAES(Sampler):
     def draw(self, engine, number: int, seen: set) -> tuple[np.ndarray, np.ndarray | None]:
         """What the engine suggests for a training: the first of its points whose row is new, and the row; the same in every replay."""
         engine.reseed_rng(int(np.random.default_rng([self.seed, 3, number]).integers(2**31)))
-        for _ in range(50):
+        for _ in range(20):
             x = engine.ask()
             row = self.space.walk(lambda j: self.code(x, j))
             if self._key(row) not in seen:
