@@ -111,10 +111,10 @@ def search(tuner: Noted, kind: str) -> None:
 
 def best_model_is_right(tuner: Noted, trials: int) -> bool:
     x, y = data()
-    files = [file.name for file in Path(tuner.project_dir).glob("checkpoint_*")]
+    files = [file.name.split(".")[0] for pattern in ("checkpoint_*", "state_*") for file in Path(tuner.project_dir).glob(pattern)]
     best = tuner.oracle.get_best_trials(1)[0]
     found = tuner.get_best_models()[0].evaluate(x, y, batch_size=32, verbose=0)
-    return files == [f"checkpoint_{best.trial_id}.weights.h5"] and abs(found - best.score) < 1e-4 * max(1, best.score)
+    return files == [f"checkpoint_{best.trial_id}"] and abs(found - best.score) < 1e-4 * max(1, best.score)
 
 
 def strike_at(statement: int) -> None:

@@ -82,7 +82,9 @@ def test_a_trial_in_which_the_process_dies_again_and_again_waits_until_the_other
     for attempt in range(3):
         tuner = Dying(max_trials=4, **settings)
         tuner.log = [None] * bool(attempt)
-        tuner.oracle.store.note_trial = lambda trial_id, attempts, note=tuner.oracle.store.note_trial: note(trial_id, attempts=max(attempts, attempt + 1))
+        tuner.oracle.store.note_trial = lambda trial_id, attempts, token=1, note=tuner.oracle.store.note_trial: note(
+            trial_id, attempts=max(attempts, attempt + 1)
+        )
         with pytest.raises(SystemExit):
             tuner.search(verbose=0)
     tuner = Formula(max_trials=4, **settings)

@@ -56,11 +56,10 @@ def test_the_best_model_at_its_best_epoch_after_a_restart(lazy, settings):
     assert all(len(record["curve"]["val_loss"]) == 3 and record["score"] == min(record["curve"]["val_loss"]) for record in records)
     best = min(records, key=lambda record: record["score"])
     again = make()
-    assert kept(again) == [f"checkpoint_{best['trial_id']}.weights.h5"]
+    assert kept(again) == [f"checkpoint_{best['trial_id']}.1.npz"]
     [model] = again.get_best_models()
     assert model.evaluate(X, Y, verbose=0)[0] == pytest.approx(best["score"], rel=1e-5)
-    assert int(model.optimizer.iterations) == best["curve"]["val_loss"].index(best["score"]) + 1  # its state comes with it
-    with pytest.raises(ValueError, match=rf"only those of the best trial are kept \({best['trial_id']}\).*get_best_hyperparameters"):
+    with pytest.raises(ValueError, match=rf"with `keep='best'` there are those of {best['trial_id']}. .*get_best_hyperparameters.*larger `keep=`"):
         again.get_best_models(2)
     assert again.get_best_hyperparameters(2)[0].values == best["values"]
     assert again.oracle.get_trial(best["trial_id"]).metrics.get_best_value("val_loss") == best["score"]
@@ -96,7 +95,7 @@ def test_a_hypermodel_whose_fit_returns_a_number_or_a_dict(settings):
         tuner = Tuner(Hyper(), max_trials=2, **settings | {"project_name": str(number)})
         tuner.search(verbose=0)
         assert [record["score"] for record in tuner.records()] == [result(None) if number == 0 else 2.0] * 2
-        assert kept(tuner) == ["checkpoint_0000.weights.h5"] and len(tuner.get_best_models()) == 1
+        assert kept(tuner) == ["checkpoint_0000.1.npz"] and len(tuner.get_best_models()) == 1
 
 
 def test_an_overridden_run_trial_that_calls_ours(settings):
@@ -179,7 +178,7 @@ def test_executions_are_averaged_and_each_one_is_kept(settings):
     executions = [[(e["score"], e["best_step"]) for e in record["executions"]] for record in records]
     assert executions == [[(1.0, 1), (4.0, 1)], [(2.0, 0), (2.2, 2)], [(0.9, 0), (9.0, 0)]]
     assert records[0]["executions"][1]["curve"]["val_loss"] == [5.0, 4.0, 6.0] and records[2]["executions"][1]["curve"]["val_loss"][2] is None
-    assert kept(tuner) == ["checkpoint_0001.weights.h5"] and len(tuner.get_best_models()) == 1
+    assert kept(tuner) == ["checkpoint_0001.1.npz"] and len(tuner.get_best_models()) == 1
 
 
 def test_equal_executions_are_no_better_than_an_equal_trial(settings):
@@ -189,7 +188,7 @@ def test_equal_executions_are_no_better_than_an_equal_trial(settings):
 
     tuner = Tuner(build, max_trials=2, executions_per_trial=3, **settings)
     tuner.search(**DATA, callbacks=[Equal()])
-    assert [record["score"] for record in tuner.records()] == [0.1, 0.1] and kept(tuner) == ["checkpoint_0000.weights.h5"]
+    assert [record["score"] for record in tuner.records()] == [0.1, 0.1] and kept(tuner) == ["checkpoint_0000.1.npz"]
 
 
 def test_what_can_go_wrong_in_a_training_is_a_result(settings):
@@ -264,21 +263,17 @@ def test_ctrl_c_in_a_training_leaves_the_best_model_and_the_trial_starts_again(s
     assert tuner.records()[2]["values"] == values and len(tuner.records()[2]["curve"]["loss"]) == 1 and len(kept(tuner)) == 1
 
 
-@pytest.mark.parametrize("seen", ["before", "OSError", "RuntimeError"])
-def test_a_disk_that_is_full_when_a_checkpoint_is_written(seen, settings, monkeypatch):
+def test_a_disk_that_is_full_when_a_checkpoint_is_written(settings, monkeypatch):
     Tuner(build, max_trials=1, **settings).search(**DATA)
     tuner = Tuner(build, max_trials=4, **settings)
     before = kept(tuner)
 
-    def no_room(self, file):
-        Path(file).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device") if seen == "OSError" else RuntimeError("errno = 28, No space left on device")
+    def no_room(file, **arrays):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    if seen == "before":
-        monkeypatch.setattr(tuner_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
-    else:
-        monkeypatch.setattr(keras.Model, "save_weights", no_room)
-    with pytest.raises(FatalRuntimeError, match="checkpoint_0.*could not be written.*No space left.*Every finished trial is kept"):
+    monkeypatch.setattr(np, "savez", no_room)
+    with pytest.raises(FatalRuntimeError, match="_0.*could not be written.*No space left.*Every finished trial is kept"):
         tuner.search(**DATA)
     monkeypatch.undo()
     assert kept(tuner) == before and len(Tuner(build, max_trials=4, **settings).get_best_models()) == 1
@@ -341,7 +336,7 @@ def test_the_record_of_the_best_trials_gradient_monitor_is_kept(settings):
     assert tuner.best_record() is None
     tuner.search(**DATA, epochs=2, callbacks=[GradientMonitor(ignore=["dead-units"])])
     best = tuner.oracle.get_best_trials()[0].trial_id
-    assert kept(tuner) == [f"checkpoint_{best}.weights.h5", f"record_{best}.json"]
+    assert kept(tuner) == [f"checkpoint_{best}.1.npz", f"record_{best}.1.json"]
     record = Tuner(build, max_trials=3, **settings).best_record()
     assert len(record["record"]["layers"]) == 2 and record["record"]["steps"][0] == 0 and isinstance(record["findings"], list)
     json.dumps(record)

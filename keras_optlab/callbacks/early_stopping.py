@@ -81,6 +81,18 @@ class EarlyStopping(keras.callbacks.Callback):
     def stopping_message(self) -> str:
         return self.stopping_reason.value.format(monitor=self.monitor, best=self.best, best_epoch=self.best_epoch + 1, wait=self.wait, baseline=self.baseline)
 
+    def get_state(self) -> dict:
+        """What a training that goes on later needs, for `set_state`."""
+        plain = {name: getattr(self, name) for name in ("wait", "stopped_epoch", "best", "best_epoch", "best_weights")}
+        return plain | {"stopping_reason": self.stopping_reason.name, "direction": self._direction, "told_missing": self._told_missing}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on from what `get_state` has returned; to be called after `on_train_begin`."""
+        state = dict(state)
+        self.stopping_reason = StoppingReason[state.pop("stopping_reason")]
+        self._direction, self._told_missing = state.pop("direction"), state.pop("told_missing")
+        vars(self).update(state)
+
     def on_train_begin(self, logs=None):
         self._begin()  # an instance may be used again
         self._ask_direction()

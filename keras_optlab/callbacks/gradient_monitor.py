@@ -74,6 +74,16 @@ class GradientMonitor(keras.callbacks.Callback):
         self._examine()
         return ordered(list(self._findings.values()))
 
+    def get_state(self) -> dict:
+        """What a training that goes on later needs, for `set_state`."""
+        return {"record": self.record.to_dict(), "findings": [f.to_dict() for f in self._findings.values()], "told": list(self._told), "norm": self._norm}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on from what `get_state` has returned."""
+        self._record, self._norm = Record.from_dict(state["record"]), state["norm"]
+        self._findings = {(f["code"], f["layer"]): Finding(**f) for f in state["findings"]}
+        self._told, self._unseen = {tuple(key) for key in state["told"]}, False
+
     def wants(self, call: int) -> bool:
         """Whether to measure this call of the train function, counted from the start of the fit."""
         window = call // self._calls

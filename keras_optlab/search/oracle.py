@@ -1,21 +1,21 @@
 """The keeper of the trials: asks the sampler, commits every result to the store, and takes up again what was interrupted."""
 
 import copy
-import logging
 import math
 import random
 import textwrap
 import threading
 import time
+import uuid
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_optlab.search import samplers
+from keras_optlab.search.log import logger
 from keras_optlab.search.space import Space, differences
 from keras_optlab.search.store import Store
 
-logger = logging.getLogger("keras_optlab.search")
 DEATHS = 3  # a trial in which the process ended so often waits until all others are done: it may be what ends it
 FLUSH = 2.0  # seconds between two commits of the time used
 
@@ -148,7 +148,7 @@ class Oracle(keras_tuner.Oracle):
                 if not self.records:
                     self.seed = random.randrange(1, 10000) if self.seed is None else self.seed
                     space = self.hyperparameters.get_config()["space"]
-                    facts = {"objective": self.objective.name, "sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0}
+                    facts = {"objective": self.objective.name, "sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0, "id": uuid.uuid4().hex}
                     self.store.create(self.objective.direction, **facts, space=space, declared=self._declared)
             except BaseException:
                 self.store.unlock()
@@ -214,9 +214,9 @@ class Oracle(keras_tuner.Oracle):
         trial_id = next((i for i in self._interrupted if self.records[i]["attempts"] < deaths), None)
         if trial_id is None:
             return None
-        attempts = self.records[trial_id]["attempts"] + 1
-        self.store.note_trial(trial_id, attempts=attempts)
-        self.records[trial_id]["attempts"] = attempts
+        facts = {"attempts": self.records[trial_id]["attempts"] + 1, "token": self.token(trial_id) + 1}
+        self.store.note_trial(trial_id, **facts)
+        self.records[trial_id] |= facts
         self._interrupted.remove(trial_id)
         logger.info("Trial %s was interrupted and is taken up again.", trial_id)
         self.trials[trial_id] = self._restore(self.records[trial_id])
@@ -236,6 +236,18 @@ class Oracle(keras_tuner.Oracle):
         self.trials[trial_id] = self._restore(record)
         self.start_order.append(trial_id)
         return self.trials[trial_id]
+
+    def token(self, trial_id: str) -> int:
+        """How often a trial was taken up, which is part of the names of its files."""
+        return self.records[trial_id].get("token", 1)
+
+    def seconds(self, trial_id: str) -> float:
+        """How long a trial has run."""
+        return time.monotonic() - self._started[trial_id]
+
+    def credit(self, trial_id: str, seconds: float) -> None:
+        """Counts the seconds that a running trial had before it was interrupted."""
+        self._started[trial_id] -= seconds
 
     def report(self, trial_id: str, step: int, value: float) -> None:
         """Commits the objective after epoch `step` of a running trial."""
@@ -299,7 +311,7 @@ class Oracle(keras_tuner.Oracle):
 
     def _commit(self, trial: Trial, facts: dict) -> None:
         trial_id, values = trial.trial_id, dict(trial.hyperparameters.values)
-        facts = {"seconds": time.monotonic() - self._started[trial_id], "metrics": trial.metrics.get_config(), "order": len(self.end_order)} | facts
+        facts = {"seconds": self.seconds(trial_id), "metrics": trial.metrics.get_config(), "order": len(self.end_order)} | facts
         facts |= {"values": values} if values != self.records[trial_id]["values"] else {}
         facts |= {"best_step": trial.best_step} if trial.best_step else {}
         self.store.note(space=self.hyperparameters.get_config()["space"])
@@ -320,8 +332,8 @@ class Oracle(keras_tuner.Oracle):
         shown = textwrap.shorten(", ".join(values), 100, placeholder=" ...")
         logger.info("Trial %s: %s%s, %.1f s: %s", record["trial_id"], result, so_far, record["seconds"], shown)
 
-    def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
-        """Up to `num_trials` completed trials, the best one first; of equal scores, the one that was reached first."""
+    def get_best_trials(self, num_trials: int | None = 1) -> list[Trial]:
+        """Up to `num_trials` completed trials (`None`: all), the best one first; of equal scores, the one that was reached first."""
         done = [self.trials[trial_id] for trial_id in self.end_order if self.trials[trial_id].status == TrialStatus.COMPLETED]
         return sorted(done, key=lambda trial: trial.score, reverse=self.objective.direction == "max")[:num_trials]
 

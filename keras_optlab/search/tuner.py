@@ -1,26 +1,25 @@
 """The tuner: KerasTuner's interface over our samplers and our store."""
 
-import contextlib
-import errno
+import inspect
 import json
-import logging
 import math
 import os
-import shutil
 import statistics
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
-from keras_tuner.errors import FatalError, FatalRuntimeError, FatalTypeError, FatalValueError
+from keras_tuner.errors import FatalError, FatalTypeError
 
-from keras_optlab.search import store
-from keras_optlab.search.oracle import Oracle, logger
-from keras_optlab.search.watch import OutOfTime, Watch, copies, tensorboard
+from keras_optlab.search import log, outcomes, store
+from keras_optlab.search.checkpoints import Checkpoints, record_of, writing
+from keras_optlab.search.log import logger
+from keras_optlab.search.oracle import Oracle
+from keras_optlab.search.watch import OutOfTime, StartAnew, Watch, copies, tensorboard
+from keras_optlab.training.resume import State
 
 
 class Tuner(keras_tuner.Tuner):
@@ -28,7 +27,8 @@ class Tuner(keras_tuner.Tuner):
 
     Everything is in `<directory>/<project_name>/search.sqlite3`, an Optuna study. A trial that raises, runs out of memory or scores NaN or
     infinity is a result, from which the sampler learns; only KerasTuner's `FatalError`s, Ctrl-C, and an error before anything was declared
-    end a search. An interrupted trial starts again with the same id and values. The weights of the best trial at its best epoch are kept, and no others.
+    end a search. An interrupted trial goes on after its last epoch, with weights, optimizer, schedule and seeds. What cannot be restored: what a shuffled
+    `tf.data.Dataset` has drawn, and callbacks without `get_state()` and `set_state(state)`, which begin anew.
 
     Args:
         hypermodel: a `keras_tuner.HyperModel` or a function `build(hp)` that returns a compiled model; `None`: `run_trial` is overridden
@@ -44,6 +44,7 @@ class Tuner(keras_tuner.Tuner):
         hyperparameters: `keras_tuner.HyperParameters` that override or add to what the hypermodel declares.
         tune_new_entries: whether others are searched; else they keep their defaults.
         allow_new_entries: whether the hypermodel may declare others.
+        keep: of which trials the weights at their best epoch are kept: "best", a number of the best ones, or "all".
         directory: where projects are kept, default ".".
         project_name: name of the project's folder, default "untitled_project".
 
@@ -72,6 +73,7 @@ class Tuner(keras_tuner.Tuner):
         hyperparameters=None,
         tune_new_entries: bool = True,
         allow_new_entries: bool = True,
+        keep: str | int = "best",
         directory: str | os.PathLike | None = None,
         project_name: str | None = None,
     ):
@@ -81,6 +83,8 @@ class Tuner(keras_tuner.Tuner):
             raise ValueError(f"`max_minutes` must be a positive number, or None. Received: max_minutes={max_minutes!r}.")
         if type(executions_per_trial) is not int or executions_per_trial < 1:
             raise ValueError(f"`executions_per_trial` must be an integer >= 1. Received: executions_per_trial={executions_per_trial!r}.")
+        if keep not in ("best", "all") and (type(keep) is not int or keep < 1):
+            raise ValueError(f'`keep` must be "best", "all", or how many of the best trials to keep, an integer >= 1. Received: keep={keep!r}.')
         if "KERASTUNER_ORACLE_IP" in os.environ:
             raise ValueError("Tuner() runs in one process. For KerasTuner's chief and workers, give `keras_optlab.search.Oracle` to a `keras_tuner.Tuner`.")
         folder = Path(directory or ".", project_name or "untitled_project")
@@ -94,8 +98,9 @@ class Tuner(keras_tuner.Tuner):
         if overwrite:
             oracle.store.lock()
             try:
-                for file in [*folder.glob(f"{store.FILE}*"), *folder.glob("checkpoint_*"), *folder.glob("record_*.json"), *foreign]:
+                for file in [*folder.glob(f"{store.FILE}*"), *foreign]:
                     file.unlink(missing_ok=True)
+                Checkpoints(folder).clear((), {})
             finally:
                 oracle.store.unlock()
         elif any(file.exists() for file in foreign):
@@ -103,7 +108,8 @@ class Tuner(keras_tuner.Tuner):
         super().__init__(
             oracle, hypermodel, directory=str(directory or "."), project_name=project_name or "untitled_project", executions_per_trial=executions_per_trial
         )
-        self.max_minutes, self.deadline, self._watch = max_minutes, math.inf, None
+        self.max_minutes, self.deadline, self.keep, self.checkpoints = max_minutes, math.inf, keep, Checkpoints(folder)
+        self._watch, self._round = None, 0
         oracle.reload()
 
     def save(self) -> None:
@@ -126,12 +132,13 @@ class Tuner(keras_tuner.Tuner):
         """
         if "verbose" in fit_kwargs:
             self.oracle.verbose = fit_kwargs["verbose"]
-        with _lines(self.oracle.verbose):
+        with log.lines(self.oracle.verbose):
             self.oracle.begin()
             try:
                 if self.max_minutes:
                     self.deadline = time.monotonic() + 60 * self.max_minutes - self.oracle.elapsed
-                self._prune()
+                self.checkpoints.search = self.oracle.store.facts.get("id")
+                self._clear()
                 self.on_search_begin()
                 while self._time_for_another():
                     self.pre_create_trial()
@@ -156,7 +163,7 @@ class Tuner(keras_tuner.Tuner):
 
     def _run(self, trial: Trial, *args, **kwargs) -> bool:
         """Runs a trial; False if it is to be taken up again later."""
-        self._watch = None
+        self._watch, self._round = None, 0
         try:
             self._report(trial, self.run_trial(trial, *args, **kwargs))
             trial.status = TrialStatus.COMPLETED
@@ -176,20 +183,23 @@ class Tuner(keras_tuner.Tuner):
         name = self.oracle.objective.name
         if results is None and trial.metrics.exists(name):
             return  # `run_trial` has called `oracle.update_trial` itself
-        outcomes = [_outcome(result, self.oracle.objective) for result in (results if isinstance(results, list) and results else [results])]
-        best = _best([metrics[name] for metrics, _, _ in outcomes], self.oracle.objective.direction)
-        facts = {"curve": outcomes[best][2]} if outcomes[best][2] else {}
+        found = [outcomes.outcome(result, self.oracle.objective) for result in (results if isinstance(results, list) and results else [results])]
+        best = outcomes.best([metrics[name] for metrics, _, _ in found], self.oracle.objective.direction)
+        facts = {"curve": found[best][2]} if found[best][2] else {}
         if self._watch is not None and self._watch.cut:
             facts["cut"] = True
-        if len(outcomes) > 1:
-            facts["executions"] = [{"score": _plain(metrics[name]), "best_step": step, "curve": curve} for metrics, step, curve in outcomes]
+        if len(found) > 1:
+            facts["executions"] = [{"score": outcomes.plain(metrics[name]), "best_step": step, "curve": curve} for metrics, step, curve in found]
         self.oracle.annotate(trial.trial_id, **facts)
-        shared = [m for m in outcomes[0][0] if all(m in metrics for metrics, _, _ in outcomes)]
-        means = {m: statistics.mean(metrics[m] for metrics, _, _ in outcomes) for m in shared}  # exact: never above the best one
-        self.oracle.update_trial(trial.trial_id, means, step=outcomes[best][1])
+        shared = [m for m in found[0][0] if all(m in metrics for metrics, _, _ in found)]
+        means = {m: statistics.mean(metrics[m] for metrics, _, _ in found) for m in shared}  # exact: never above the best one
+        self.oracle.update_trial(trial.trial_id, means, step=found[best][1])
 
     def run_trial(self, trial: Trial, *args, **kwargs):
         """Trains one configuration `executions_per_trial` times; may be overridden, as in KerasTuner.
+
+        An interrupted trial goes on after its last epoch: `initial_epoch` is given to `hypermodel.fit`, and what stands before it is restored. So does one
+        whose values have "tuner/trial_id": from the state of that trial after "tuner/initial_epoch" epochs. "tuner/epochs" sets `epochs`.
 
         Args:
             trial: the trial, with `trial.hyperparameters`.
@@ -200,29 +210,70 @@ class Tuner(keras_tuner.Tuner):
             What `hypermodel.fit` has returned, once per execution: a History, a dict of metrics or a number. An override may return one of
             them, or a list.
         """
-        callbacks, results = kwargs.pop("callbacks", None) or [], []
-        for execution in range(self.executions_per_trial):
-            own = copies(callbacks)
-            tensorboard(own, trial, execution)
-            model = self._build(trial.hyperparameters)
-            lazy = not model.built
-            self._watch = watch = Watch(self, trial, execution, self._watch)
-            result = self.hypermodel.fit(trial.hyperparameters, model, *args, callbacks=[*own, watch], **kwargs)
+        callbacks = kwargs.pop("callbacks", None) or []
+        self._round += 1
+        if "tuner/epochs" in trial.hyperparameters.values:
+            kwargs["epochs"] = trial.hyperparameters.values["tuner/epochs"]
+        start = self._start(trial)
+        results = [outcomes.revived(kept) for kept in start.facts["results"]] if start else []
+        while len(results) < self.executions_per_trial:
+            try:
+                result = self._train(trial, start, results, callbacks, args, kwargs)
+            except StartAnew as reason:
+                logger.warning("%s", reason)
+                self.checkpoints.drop_states(trial.trial_id)
+                start, self._watch = None, None
+                results.clear()
+                continue
+            start, watch = None, self._watch
             if watch.cut and not watch.epochs:
                 break
             results.append(result)
-            if not watch.reported:  # the objective is known only now: the weights are those at the end
-                watch.keep(model, _outcome(result, self.oracle.objective)[0][self.oracle.objective.name])
-            if watch.kept:
-                self._keep_record(trial, own)
-                if lazy:
-                    self.oracle.annotate(trial.trial_id, build_config=model.get_build_config())
-            if watch.cut or time.monotonic() > self.deadline:
-                watch.cut = watch.cut or execution + 1 < self.executions_per_trial
+            watch.cut = watch.cut or time.monotonic() > self.deadline and len(results) < self.executions_per_trial
+            if watch.cut:
                 break
+            if len(results) < self.executions_per_trial:
+                watch.results.append(outcomes.stored(result))
+                watch.save_state(0)
         if not results:
             raise OutOfTime
         return results
+
+    def _start(self, trial: Trial) -> State | None:
+        """The state from which a trial goes on: its own, or that of the trial from which it was promoted."""
+        values = trial.hyperparameters.values
+        start, source = self.checkpoints.state(trial.trial_id), values.get("tuner/trial_id")
+        if start is None and source is not None:
+            start = self.checkpoints.state(source, values["tuner/initial_epoch"])
+        if start is None or start.facts["round"] != self._round:
+            return None
+        parameters = inspect.signature(self.hypermodel.fit).parameters
+        if start.epoch and "initial_epoch" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            logger.info("Trial %s starts anew: its `HyperModel.fit` takes no `initial_epoch`.", trial.trial_id)
+            return None
+        token = self.oracle.token(trial.trial_id)
+        if start.facts["checkpoint"] and not self.checkpoints.take_over(start.facts["checkpoint"], trial.trial_id, token):
+            return None
+        self.oracle.credit(trial.trial_id, start.facts["seconds"])
+        return start
+
+    def _train(self, trial: Trial, start: State | None, results: list, callbacks: list, args: tuple, kwargs: dict):
+        """One execution, from `start` or from its beginning; `self._watch` knows more of it."""
+        own = copies(callbacks)
+        tensorboard(own, trial, len(results))
+        if start is not None:
+            start.into_generators()
+        model = self._build(trial.hyperparameters)
+        self._watch = watch = Watch(self, trial, own, results, start, self._watch)
+        if start is not None and start.epoch:
+            kwargs = kwargs | {"initial_epoch": start.epoch}
+        result = self.hypermodel.fit(trial.hyperparameters, model, *args, callbacks=[watch.first, *own, watch], **kwargs)
+        if watch.epochs or not watch.cut:
+            if not watch.reported:  # the objective is known only now: the weights are those at the end
+                watch.keep(model, outcomes.outcome(result, self.oracle.objective)[0][self.oracle.objective.name])
+            if watch.kept:
+                self._keep_record(trial, own)
+        return result
 
     def _build(self, hp) -> keras.Model:
         keras.utils.clear_session()
@@ -233,80 +284,83 @@ class Tuner(keras_tuner.Tuner):
 
     def on_trial_end(self, trial: Trial) -> None:
         """Commits the trial; when this returns its result cannot be lost."""
-        file = self._checkpoint(trial.trial_id)
-        with contextlib.suppress(FileNotFoundError), open(file, "r+b") as weights:
-            os.fsync(weights.fileno())
+        file = self.checkpoints.best(trial.trial_id, self.oracle.token(trial.trial_id))
+        if file.exists():
+            self.oracle.annotate(trial.trial_id, checkpoint=file.name)
         self.oracle.end_trial(trial)
-        self._prune()
-
-    def _checkpoint(self, trial_id: str) -> Path:
-        return Path(self.project_dir, f"checkpoint_{trial_id}.weights.h5")
-
-    def _record(self, trial_id: str) -> Path:
-        return Path(self.project_dir, f"record_{trial_id}.json")
+        self._clear()
 
     def _keep_record(self, trial: Trial, callbacks: list) -> None:
         monitor = next((c for c in callbacks if hasattr(getattr(c, "record", None), "to_dict") and hasattr(c, "findings")), None)
         if monitor is not None:
             text = json.dumps({"record": monitor.record.to_dict(), "findings": [finding.to_dict() for finding in monitor.findings]})
-            with _writing(self._record(trial.trial_id)) as file:
+            with writing(record_of(self.checkpoints.best(trial.trial_id, self.oracle.token(trial.trial_id)))) as file:
                 file.write_text(text)
 
-    def _prune(self) -> None:
-        """Deletes what was kept of other trials than the best one."""
-        best = self.oracle.get_best_trials(1)
-        keep = {self._checkpoint(best[0].trial_id), self._record(best[0].trial_id)} if best else set()
-        for file in [*Path(self.project_dir).glob("checkpoint_*"), *Path(self.project_dir).glob("record_*.json")]:
-            if file not in keep:
-                file.unlink(missing_ok=True)
+    def score_to_beat(self) -> float | None:
+        """The score that a trial needs for its weights to be kept; `None`: any will do."""
+        best = [] if self.keep == "all" else self.oracle.get_best_trials(1 if self.keep == "best" else self.keep)
+        return best[-1].score if best and len(best) == (1 if self.keep == "best" else self.keep) else None
+
+    def continued(self) -> set[str]:
+        """Ids of finished trials from whose state another one may still go on, as "tuner/trial_id" says: a pruner that promotes has some."""
+        return set()
+
+    def _clear(self) -> None:
+        """Deletes what is kept of trials no longer worth it."""
+        trials, records = self.oracle.get_best_trials(None if self.keep == "all" else 1 if self.keep == "best" else self.keep), self.oracle.records
+        running = [trial_id for trial_id, record in records.items() if record["status"] == TrialStatus.RUNNING]
+        self.checkpoints.clear(running, {trial.trial_id: records[trial.trial_id].get("checkpoint") for trial in trials}, self.continued())
 
     def save_model(self, trial_id: str, model: keras.Model, step: int = 0) -> None:
-        """Writes the weights of a trial, to be kept if it becomes the best; an overridden `run_trial` may call it.
+        """Writes the weights of a trial, to be kept as `keep` says; an overridden `run_trial` may call it.
 
         Args:
             trial_id: id of the trial.
             model: the trained model.
             step: not used: a trial has one checkpoint.
         """
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is not None and not optimizer.built:
-            optimizer.build(model.trainable_variables)  # so that every file holds its state, which `load_model` expects
-        values = sum(math.prod(v.shape) for v in [*model.variables, *getattr(optimizer, "variables", [])])
-        with _writing(self._checkpoint(trial_id)) as file:
-            if shutil.disk_usage(file.parent).free < 4 * values + 2**20:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # HDF5 can crash after a write for which there is no room
-            model.save_weights(file)
+        self.checkpoints.save_best(trial_id, self.oracle.token(trial_id), model)
+
+    def save_state(self, trial: Trial, model: keras.Model | None, epoch: int, callbacks=(), **facts) -> None:
+        """Writes from where a running trial goes on if it is interrupted; `Watch` calls it after each epoch."""
+        token = self.oracle.token(trial.trial_id)
+        kept = self.checkpoints.best(trial.trial_id, token)
+        facts |= {"round": self._round, "checkpoint": kept.name if kept.exists() else None, "seconds": self.oracle.seconds(trial.trial_id)}
+        self.checkpoints.save_state(trial.trial_id, token, model, epoch, callbacks, **facts)
+
+    def _kept(self, trial_id: str) -> Path | None:
+        """Where the weights of a finished trial are, if they are there."""
+        file = Path(self.project_dir, self.oracle.records[trial_id].get("checkpoint") or "none")
+        return file if file.exists() else None
 
     def load_model(self, trial: Trial) -> keras.Model:
-        """The model of the best trial at its best epoch.
+        """The model of a trial at its best epoch, with a new optimizer.
 
         Args:
-            trial: the best trial.
+            trial: the trial.
 
         Raises:
-            ValueError: for another trial: only the best one's weights are kept.
+            ValueError: if its weights are not kept.
+            keras_optlab.training.resume.DamagedState: if they are damaged.
         """
-        file = self._checkpoint(trial.trial_id)
-        if not file.exists():
-            best = self.oracle.get_best_trials(1)
-            kept = f"only those of the best trial are kept ({best[0].trial_id})" if best else "no trial was completed yet"
+        file = self._kept(trial.trial_id)
+        if file is None:
+            there = [other.trial_id for other in self.oracle.get_best_trials(None) if self._kept(other.trial_id)]
             raise ValueError(
-                f"The weights of trial {trial.trial_id} are not there: {kept}; a `run_trial` of your own must call `self.save_model(trial.trial_id, model)`. "
-                "Ask for one model, or train again with `get_best_hyperparameters(n)`."
+                f"The weights of trial {trial.trial_id} are not there: with `keep={self.keep!r}` there are those of {', '.join(there) or 'no trial'}. Ask for "
+                "fewer, train again with `get_best_hyperparameters(n)`, or search with a larger `keep=`; a `run_trial` of your own must call "
+                "`self.save_model(trial.trial_id, model)`."
             )
         model = self._build(trial.hyperparameters)
-        if not model.built:
-            model.build_from_config(self.oracle.records[trial.trial_id]["build_config"])
-        if getattr(model, "optimizer", None) is not None:
-            model.optimizer.build(model.trainable_variables)
-        model.load_weights(file)
+        State(file).into(model)
         return model
 
     def get_best_models(self, num_models: int = 1) -> list[keras.Model]:
-        """The best trained model; the search need not have run in this process.
+        """The best trained models, each at its best epoch; the search need not have run in this process.
 
         Args:
-            num_models: 1, as only the best trial's weights are kept.
+            num_models: how many; no more than `keep` says.
 
         Raises:
             ValueError: if no trial was completed, or the weights of one that is asked for are not kept.
@@ -319,7 +373,8 @@ class Tuner(keras_tuner.Tuner):
     def best_record(self) -> dict | None:
         """What a `GradientMonitor` among the callbacks has recorded in the best trial, as `{"record": ..., "findings": [...]}`; or `None`."""
         best = self.oracle.get_best_trials(1)
-        file = self._record(best[0].trial_id) if best else None
+        file = self._kept(best[0].trial_id) if best else None
+        file = record_of(file) if file is not None else None
         return json.loads(file.read_text()) if file is not None and file.exists() else None
 
     def records(self) -> list[dict]:
@@ -330,62 +385,3 @@ class Tuner(keras_tuner.Tuner):
             `{metric: [value per epoch]}`; and "executions" where there were several, "cut" where the time was over.
         """
         return store.read(self.project_dir)["trials"] if self.oracle.store.exists() else []
-
-
-def _plain(value) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _best(values: list[float], direction: str) -> int:
-    """Index of the best finite value, or 0."""
-    finite = [i for i, value in enumerate(values) if math.isfinite(value)]
-    return (max if direction == "max" else min)(finite, key=lambda i: values[i]) if finite else 0
-
-
-def _outcome(result, objective) -> tuple[dict, int, dict]:
-    """What one training has brought: its metrics at the best epoch, that epoch, and the curve."""
-    name = objective.name
-    if result is None:
-        raise FatalTypeError("`run_trial` and `HyperModel.fit` must return a History, a dict of metrics or a number. Received: None. Is the `return` missing?")
-    if isinstance(result, keras.callbacks.History):
-        logs = result.history
-        if not logs.get(name):
-            raise FatalValueError(
-                f"`objective` must be reported by every epoch. Received: objective='{name}', reported: {', '.join(logs) or 'nothing'}. "
-                f"{'Pass `validation_data` to `search`.' if name.startswith('val_') else 'Compile the model with that metric, or name another one.'}"
-            )
-        step = _best(logs[name], objective.direction)
-        curve = {metric: [_plain(value) for value in values] for metric, values in logs.items()}
-        return {metric: float(values[step]) for metric, values in logs.items() if len(values) > step}, step, curve
-    if isinstance(result, dict):
-        if name not in result:
-            raise FatalValueError(f"`objective` must be among the metrics of a trial. Received: objective='{name}', reported: {', '.join(result)}.")
-        return {metric: float(value) for metric, value in result.items()}, 0, {}
-    try:
-        return {name: float(result)}, 0, {}
-    except (TypeError, ValueError) as error:
-        raise FatalTypeError(f"`run_trial` and `HyperModel.fit` must return a History, a dict of metrics or a number. Received: {result!r}.") from error
-
-
-@contextlib.contextmanager
-def _writing(file: Path) -> Iterator[Path]:
-    try:
-        yield file
-    except (OSError, RuntimeError) as error:  # h5py raises both
-        file.unlink(missing_ok=True)
-        raise FatalRuntimeError(f"{file} could not be written: {error}. Every finished trial is kept: make room, then run the same command again.") from error
-
-
-@contextlib.contextmanager
-def _lines(verbose) -> Iterator[None]:
-    """Shows the line per trial, on the handlers that the user has set up or on stderr."""
-    level, handler = logger.level, logging.StreamHandler()
-    if verbose:
-        logger.setLevel(logging.INFO)
-        if not logger.hasHandlers():
-            logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)

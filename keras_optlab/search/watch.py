@@ -1,4 +1,4 @@
-"""What the tuner adds to a training: its hooks, its clock, the weights of the best epoch, and own copies of the callbacks."""
+"""What the tuner adds to a training: its hooks, its clock, checkpoints, and own copies of the callbacks."""
 
 import copy
 import math
@@ -9,27 +9,73 @@ import keras
 from keras_tuner.engine.trial import Trial
 from keras_tuner.errors import FatalValueError
 
+from keras_optlab.search import outcomes
+from keras_optlab.search.log import logger
+from keras_optlab.training.resume import State
+
 
 class OutOfTime(Exception):
     """The time was over before the first epoch of a trial."""
 
 
+class StartAnew(Exception):
+    """A training cannot go on from the state that it was given."""
+
+
 class Watch(keras.callbacks.Callback):
-    """Calls the tuner's hooks, reports the objective, keeps the weights of the best epoch of a trial, and stops it when the time is over.
+    """Calls the tuner's hooks, reports the objective, keeps the weights of the best epoch of a trial and its last state, and stops it when the time is over.
+
+    It stands after the callbacks of the user. `first` stands before them: what they do at the beginning of an epoch is done to the weights of the state from
+    which the training goes on.
 
     Args:
         tuner: the tuner.
         trial: the trial.
-        execution: number of the execution.
+        callbacks: those of the user, whose states are kept with that of the training.
+        results: what the executions before have brought.
+        start: the state from which this execution goes on, or `None`.
         before: the watch over the execution before.
     """
 
-    def __init__(self, tuner, trial: Trial, execution: int, before: "Watch | None"):
+    def __init__(self, tuner, trial: Trial, callbacks: list, results: list, start: State | None, before: "Watch | None"):
         super().__init__()
-        self.tuner, self.trial, self.execution = tuner, trial, execution
+        self.tuner, self.trial, self.callbacks, self.start = tuner, trial, callbacks, start
+        self.results, self.execution = [outcomes.stored(result) for result in results], len(results)
         self.objective = tuner.oracle.objective
         self.best = before.best if before else None
-        self.epochs, self.reported, self.kept, self.cut = 0, 0, False, False
+        self.epochs, self.reported, self.fits, self.kept, self.cut = 0, 0, 0, False, False
+        self.first = First(self)
+        if start is not None and not start.epoch:  # the executions before are finished, this one is still to begin
+            self.best, self.start = start.facts["best"], None
+
+    def on_train_begin(self, logs=None):
+        self.fits += 1
+        if self.fits == 2:  # a `HyperModel.fit` that trains in several parts: `initial_epoch` cannot tell in which one it was
+            self.tuner.checkpoints.drop_states(self.trial.trial_id)
+            if self.first.restored:
+                raise StartAnew(f"Trial {self.trial.trial_id} trains in several parts, so it starts anew.")
+
+    def begin(self, epoch: int) -> bool:
+        """Puts the model and the callbacks into the state from which to go on. Returns whether it did."""
+        start, self.start = self.start, None
+        if start is None:
+            return False
+        if epoch != start.epoch:
+            logger.info("Trial %s starts anew: its `HyperModel.fit` does not give `initial_epoch` to `model.fit`.", self.trial.trial_id)
+            self.best = None
+            return False
+        try:
+            start.into(self.model)
+        except ValueError as error:
+            raise StartAnew(f"Trial {self.trial.trial_id} starts anew: {error}") from error
+        start.into_callbacks(self.callbacks)
+        start.into_generators()
+        history = getattr(self.model, "history", None)
+        if isinstance(history, keras.callbacks.History):
+            history.history, history.epoch = start.facts["history"], list(range(epoch))
+        self.best, self.kept, self.reported, self.epochs = (start.facts[name] for name in ("best", "kept", "reported", "epochs"))
+        logger.info("Trial %s goes on after epoch %d.", self.trial.trial_id, epoch)
+        return True
 
     def on_epoch_begin(self, epoch, logs=None):
         self.tuner.on_epoch_begin(self.trial, self.model, epoch, logs=logs)
@@ -50,20 +96,53 @@ class Watch(keras.callbacks.Callback):
             self.keep(self.model, value)
         self.epochs += not self.cut
         self.tuner.on_epoch_end(self.trial, self.model, epoch, logs=logs)
+        if not self.cut and self.fits == 1:
+            self.save_state(epoch + 1, logs)
         if epoch + 1 < self.params.get("epochs", math.inf):
             self.look_at_the_clock()
 
     def keep(self, model: keras.Model, value: float) -> None:
-        """Writes the weights if no trial, and no epoch of this one, had a better value: the mean over executions cannot be the best otherwise."""
-        best = self.tuner.oracle.get_best_trials(1)
-        rivals = [v for v in (self.best, best[0].score if best else None) if v is not None]
+        """Writes the weights if the trial could be among those to be kept with this value: the mean over executions cannot be better than the best one."""
+        rivals = [rival for rival in (self.best, self.tuner.score_to_beat()) if rival is not None]
         if math.isfinite(value) and all(self.objective.better_than(value, rival) for rival in rivals):
             self.best, self.kept = value, True
             self.tuner.save_model(self.trial.trial_id, model, self.epochs)
 
+    def save_state(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes all that is needed to go on after `epoch` epochs, of which the last one has brought `logs`; 0: with the next execution."""
+        told = getattr(self.model, "history", None) if epoch else None
+        before = told.history if isinstance(told, keras.callbacks.History) else {}
+        latest = {} if told is None or len(told.epoch) == epoch else logs or {}  # Keras' own History stands behind this callback
+        history = {name: [float(v) for v in [*before.get(name, ()), *([latest[name]] if name in latest else ())]] for name in {**before, **latest}}
+        ended = self.model.stop_training or epoch >= self.params.get("epochs", math.inf) if epoch else False
+        self.tuner.save_state(
+            self.trial,
+            self.model if epoch else None,
+            epoch,
+            self.callbacks if epoch else (),
+            history=history,
+            ended=ended,
+            **{name: getattr(self, name) for name in ("results", "best", "kept", "reported", "epochs")},
+        )
+
     def look_at_the_clock(self) -> None:
         if time.monotonic() > self.tuner.deadline:
             self.cut = self.model.stop_training = True
+
+
+class First(keras.callbacks.Callback):
+    """Lets `watch` restore a training as soon as all callbacks know that it begins."""
+
+    def __init__(self, watch: Watch):
+        super().__init__()
+        self.watch, self.restored = watch, False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.restored = self.watch.begin(epoch) or self.restored
+
+    def on_train_end(self, logs=None):
+        if self.watch.start is not None:  # there was no epoch left
+            self.restored = self.watch.begin(self.watch.start.epoch)
 
 
 def copies(callbacks: list) -> list:

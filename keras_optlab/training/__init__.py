@@ -1,5 +1,6 @@
 """The only room that touches a model's training step."""
 
 from keras_optlab.training.attach import Attach, attach
+from keras_optlab.training.resume import resume
 
-__all__ = ["Attach", "attach"]
+__all__ = ["Attach", "attach", "resume"]

@@ -1,0 +1,61 @@
+"""What a training has brought: metrics at its best epoch, the curve, and how results are kept while a trial goes on."""
+
+import math
+
+import keras
+from keras_tuner.errors import FatalTypeError, FatalValueError
+
+
+def outcome(result, objective) -> tuple[dict, int, dict]:
+    """Metrics of one training at its best epoch, that epoch, and the curve.
+
+    Args:
+        result: what `HyperModel.fit` or `run_trial` has returned.
+        objective: the `keras_tuner.Objective`.
+    """
+    name = objective.name
+    if result is None:
+        raise FatalTypeError("`run_trial` and `HyperModel.fit` must return a History, a dict of metrics or a number. Received: None. Is the `return` missing?")
+    if isinstance(result, keras.callbacks.History):
+        logs = result.history
+        if not logs.get(name):
+            raise FatalValueError(
+                f"`objective` must be reported by every epoch. Received: objective='{name}', reported: {', '.join(logs) or 'nothing'}. "
+                f"{'Pass `validation_data` to `search`.' if name.startswith('val_') else 'Compile the model with that metric, or name another one.'}"
+            )
+        step = best(logs[name], objective.direction)
+        curve = {metric: [plain(value) for value in values] for metric, values in logs.items()}
+        return {metric: float(values[step]) for metric, values in logs.items() if len(values) > step}, step, curve
+    if isinstance(result, dict):
+        if name not in result:
+            raise FatalValueError(f"`objective` must be among the metrics of a trial. Received: objective='{name}', reported: {', '.join(result)}.")
+        return {metric: float(value) for metric, value in result.items()}, 0, {}
+    try:
+        return {name: float(result)}, 0, {}
+    except (TypeError, ValueError) as error:
+        raise FatalTypeError(f"`run_trial` and `HyperModel.fit` must return a History, a dict of metrics or a number. Received: {result!r}.") from error
+
+
+def best(values: list[float], direction: str) -> int:
+    """Index of the best finite value, or 0."""
+    finite = [i for i, value in enumerate(values) if math.isfinite(value)]
+    return (max if direction == "max" else min)(finite, key=lambda i: values[i]) if finite else 0
+
+
+def plain(value) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def stored(result) -> dict | float:
+    """The result of a finished execution as JSON, for `revived`."""
+    if isinstance(result, keras.callbacks.History):
+        return {"history": {metric: [float(value) for value in values] for metric, values in result.history.items()}}
+    return {"metrics": {metric: float(value) for metric, value in result.items()}} if isinstance(result, dict) else float(result)
+
+
+def revived(kept):
+    if isinstance(kept, dict) and "history" in kept:
+        history = keras.callbacks.History()
+        history.history = kept["history"]
+        return history
+    return kept["metrics"] if isinstance(kept, dict) else kept
