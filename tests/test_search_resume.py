@@ -40,7 +40,7 @@ def test_ctrl_c_ends_the_search_and_the_trial_goes_on_with_the_same_id_and_value
     assert tuner.log + fresh.log == reference.log
 
 
-def test_killed_between_the_commits_of_the_space_and_of_the_result(settings):
+def test_killed_before_the_commit_of_the_space_and_of_the_result(settings):
     tuner = Formula(max_trials=4, **settings)
 
     def killed(*_, **__):
@@ -50,7 +50,7 @@ def test_killed_between_the_commits_of_the_space_and_of_the_result(settings):
     with pytest.raises(SystemExit):
         tuner.search(verbose=0)
     again = Formula(max_trials=4, **settings)
-    assert len(again.oracle.get_space().space) == 3 and again.records()[0]["values"] == {}
+    assert again.oracle.get_space().space == [] and again.records()[0]["values"] == {} and statuses(again) == "R"
     again.search(verbose=0)
     assert statuses(again) == "CCCC" and again.log[0] == tuner.log[0]
 
@@ -82,9 +82,7 @@ def test_a_trial_in_which_the_process_dies_again_and_again_waits_until_the_other
     for attempt in range(3):
         tuner = Dying(max_trials=4, **settings)
         tuner.log = [None] * bool(attempt)
-        tuner.oracle.store.note_trial = lambda trial_id, attempts, token=1, note=tuner.oracle.store.note_trial: note(
-            trial_id, attempts=max(attempts, attempt + 1)
-        )
+        tuner.oracle.store.give_back = lambda *_, **__: None
         with pytest.raises(SystemExit):
             tuner.search(verbose=0)
     tuner = Formula(max_trials=4, **settings)
@@ -114,8 +112,8 @@ def test_of_equal_scores_the_first_one_reached_is_the_best(settings):
     tuner = Equal(max_trials=5, **settings)
     with pytest.raises(KeyboardInterrupt):
         tuner.search(verbose=0)
-    with tuner.oracle._mutex:  # trial 0001 waits, so that it ends after the others
-        tuner.oracle.store.note_trial("0001", attempts=oracle.DEATHS)
+    tuner.oracle.records["0001"]["attempts"] = oracle.DEATHS  # it waits, so that it ends after the others
+    tuner.oracle.reload = lambda: None
     tuner.search(verbose=0)
     for one in (tuner, Formula(max_trials=5, **settings)):
         assert [trial.trial_id for trial in one.oracle.get_best_trials(5)] == ["0000", "0002", "0003", "0004", "0001"]

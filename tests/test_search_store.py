@@ -1,7 +1,6 @@
 """The store: one SQLite file that plain Optuna reads, and that nothing but its owner changes."""
 
 import logging
-import math
 import subprocess
 import sys
 
@@ -52,8 +51,8 @@ def kept(tmp_path):
 
 def test_plain_optuna_reads_the_file(kept):
     begin(kept, 0)
-    for step, value in enumerate((0.5, 0.75, 0.7)):
-        kept.report("0000", step, value)
+    kept.note_trial("0000", {0: 0.4, 1: 0.75})
+    kept.note_trial("0000", {0: 0.5, 2: 0.7})
     finish(kept, 0, 0.75, 3, seconds=1.5, curve={"loss": [1.0, None]})
     begin(kept, 1)
     study = optuna.load_study(study_name="mine", storage=f"sqlite:///{kept.path}")
@@ -84,14 +83,13 @@ def test_read_needs_no_tuner(kept):
         store.read(kept.path.parent / "nowhere")
 
 
-def test_parameters_declared_late_are_added_and_old_epochs_blanked(kept):
+def test_parameters_declared_late_are_added_and_old_epochs_deleted(kept):
     kept.begin("0000", [], values={}, attempts=1)
-    for step in range(4):
-        kept.report("0000", step, 0.1 * step)
+    kept.note_trial("0000", {step: 0.1 * step for step in range(4)})
     finish(kept, 0, 0.1, steps=2)  # it was interrupted after four epochs, and had two when it ran again
     trial = optuna.load_study(study_name="mine", storage=f"sqlite:///{kept.path}").trials[0]
     assert trial.params == {"kind": "a", "n": 5, "rate": 0.01}
-    assert trial.intermediate_values[1] == pytest.approx(0.1) and all(math.isnan(trial.intermediate_values[step]) for step in (2, 3))
+    assert trial.intermediate_values == {0: 0.0, 1: pytest.approx(0.1)}
 
 
 def test_odd_paths(tmp_path):
@@ -142,6 +140,8 @@ def test_a_full_disk_is_said_and_nothing_committed_is_lost(kept):
     assert [(t["status"], t["score"]) for t in store.read(kept.path)["trials"]] == [("COMPLETED", 0.5), ("RUNNING", None)]
     again = Store(kept.path)  # there is room again
     again.load()
+    again.free_all()
+    again.take_up("0001")
     finish(again, 1, 0.9)
     assert [t["score"] for t in store.read(kept.path)["trials"]] == [0.5, 0.9]
 

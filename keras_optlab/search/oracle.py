@@ -12,9 +12,11 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_optlab.search import samplers
+from keras_optlab.search.heartbeat import Heartbeat
 from keras_optlab.search.log import logger
 from keras_optlab.search.space import Space, differences
 from keras_optlab.search.store import Store
+from keras_optlab.search.tables import LeaseLost
 
 DEATHS = 3  # a trial in which the process ended so often waits until all others are done: it may be what ends it
 FLUSH = 2.0  # seconds between two commits of the time used
@@ -33,7 +35,11 @@ class Oracle(keras_tuner.Oracle):
         allow_new_entries: whether the hypermodel may declare others.
         tune_new_entries: whether those are searched; else they keep their defaults.
         seed: an integer >= 0; `None`: a random one, which the store remembers.
-        path: the SQLite file of the search; `None` keeps it in memory.
+        path: the SQLite file of the search; a URL such as "postgresql://user:password@host/name", where any number of processes on any number of machines
+            work on the search `project_name`; `None` keeps it in memory.
+        project_name: name of the study. The name of a file's study is the one that it has.
+        lease: with a URL, seconds after which a worker that was silent has lost its trial to another.
+        heartbeat: seconds between two signs of life of a worker.
 
     Raises:
         ValueError: for an argument out of range, an unknown sampler, several objectives.
@@ -54,6 +60,9 @@ class Oracle(keras_tuner.Oracle):
         tune_new_entries: bool = True,
         seed: int | None = None,
         path=None,
+        project_name: str = "search",
+        lease: float = 60.0,
+        heartbeat: float = 15.0,
     ):
         if max_trials is not None and (type(max_trials) is not int or max_trials < 1):
             raise ValueError(f"`max_trials` must be an integer >= 1, or None. Received: max_trials={max_trials!r}.")
@@ -61,17 +70,19 @@ class Oracle(keras_tuner.Oracle):
             raise ValueError(f"`seed` must be an integer >= 0, or None. Received: seed={seed!r}.")
         if isinstance(objective, list | tuple):
             raise ValueError(f"`objective` must be one metric; several are not supported yet. Received: objective={objective!r}.")
+        if not 0 < heartbeat < lease < math.inf:
+            raise ValueError(f"`heartbeat` must be a positive number of seconds, and less than `lease`. Received: heartbeat={heartbeat!r}, lease={lease!r}.")
         self.sampler = samplers.get(sampler)
         super().__init__(objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed)
         self.seed = seed  # KerasTuner takes 0 for none
-        self.store = Store(path)
+        self.store, self.heartbeat, self._beats = Store(path, project_name, lease), heartbeat, None
         self.records: dict[str, dict] = {}
         self.running = False
         self._declared: list[dict] | None = None
         self._facts: dict[str, dict] = {}
         self._started: dict[str, float] = {}
         self._steps: dict[str, int] = {}
-        self._interrupted: list[str] = []
+        self._epochs: dict[str, dict[int, float]] = {}
         self._flushed = time.monotonic()
         self._mutex = threading.RLock()  # KerasTuner's own lock stays closed after an exception
 
@@ -93,20 +104,39 @@ class Oracle(keras_tuner.Oracle):
             if self._declared is None:
                 self._declared = copy.deepcopy(self.hyperparameters.get_config()["space"])
             records = self.store.load()
-            if records:
+            if records or self.store.shared and self.store.facts:
                 self._compare()
-                stored = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(self.store.facts["space"]), "values": {}})
-                new, self.hyperparameters = self.hyperparameters, keras_tuner.HyperParameters()
-                self.hyperparameters.merge(stored)
-                self.hyperparameters.merge(new, overwrite=False)
+                self._merge()
                 self.seed = self.store.facts["seed"] if self.seed is None else self.seed
             self.records = {record["trial_id"]: record for record in records}
             self.trials = {record["trial_id"]: self._restore(record) for record in records}
             self.start_order = list(self.trials)
             ended = [trial_id for trial_id, trial in self.trials.items() if trial.status != TrialStatus.RUNNING]
             self.end_order = sorted(ended, key=lambda trial_id: self.records[trial_id].get("order", 0))
-            self._interrupted = [trial_id for trial_id, trial in self.trials.items() if trial.status == TrialStatus.RUNNING]
             self.ongoing_trials = {}
+
+    def _merge(self) -> None:
+        """Takes over what is declared in the store."""
+        stored = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(self.store.facts["space"]), "values": {}})
+        new, self.hyperparameters = self.hyperparameters, keras_tuner.HyperParameters()
+        self.hyperparameters.merge(stored)
+        self.hyperparameters.merge(new, overwrite=False)
+
+    def _look(self) -> None:
+        """Takes in what other workers have done."""
+        if self.store.shared:
+            space, ongoing = self.store.facts["space"], {trial.trial_id for trial in self.ongoing_trials.values()}
+            changed = self.store.changed()
+            if self.store.facts["space"] != space:
+                self._merge()
+            for record in changed:
+                trial_id = record["trial_id"]
+                if trial_id not in ongoing:
+                    if trial_id not in self.trials:
+                        self.start_order.append(trial_id)
+                    if record["status"] != TrialStatus.RUNNING:
+                        self.end_order.append(trial_id)
+                    self.records[trial_id], self.trials[trial_id] = record, self._restore(record)
 
     def _compare(self) -> None:
         facts = self.store.facts
@@ -116,7 +146,7 @@ class Oracle(keras_tuner.Oracle):
         changed += differences(facts["declared"] if complete else facts["space"], self._declared, complete)
         if changed:
             raise ValueError(
-                f"`project_name` holds a search that differs from this one: {'; '.join(changed)}. Received: {self.store.path}. "
+                f"`project_name` holds a search that differs from this one: {'; '.join(changed)}. Received: {self.store}. "
                 "Go back to what it was, give another `project_name`, or start anew with `overwrite=True`."
             )
 
@@ -145,11 +175,16 @@ class Oracle(keras_tuner.Oracle):
             self.store.lock()
             try:
                 self.reload()
-                if not self.records:
+                if not (self.store.facts if self.store.shared else self.records):
                     self.seed = random.randrange(1, 10000) if self.seed is None else self.seed
                     space = self.hyperparameters.get_config()["space"]
                     facts = {"objective": self.objective.name, "sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0, "id": uuid.uuid4().hex}
                     self.store.create(self.objective.direction, **facts, space=space, declared=self._declared)
+                if self.store.shared:
+                    self.reload()  # another worker may have been faster
+                    self._beats = Heartbeat(self.store, self.heartbeat)
+                else:
+                    self.store.free_all()
             except BaseException:
                 self.store.unlock()
                 raise
@@ -160,20 +195,20 @@ class Oracle(keras_tuner.Oracle):
         with self._mutex:
             if self.running:
                 try:
+                    if self._beats is not None:
+                        self._beats.end()
                     self._flush()
                     if self.ongoing_trials:  # an exception has ended the search, perhaps in the middle of a commit
-                        started = [trial.trial_id for trial in self.ongoing_trials.values()]
+                        for trial in self.ongoing_trials.values():  # an end like this one is no death of the process
+                            self.store.give_back(trial.trial_id, attempts=self.records[trial.trial_id]["attempts"] - 1)
                         self.reload()
-                        for trial_id in set(started) & set(self._interrupted):  # an end like this one is no death of the process
-                            self.records[trial_id]["attempts"] -= 1
-                            self.store.note_trial(trial_id, attempts=self.records[trial_id]["attempts"])
                 finally:
-                    self.running = False
+                    self.running, self._beats = False, None
                     self.store.unlock()
 
     def _flush(self) -> None:
-        elapsed, now = self.elapsed, time.monotonic()
-        self.store.note(elapsed=elapsed)
+        now = time.monotonic()
+        self.store.count(now - self._flushed)
         self._flushed = now
 
     def populate_space(self, trial_id: str) -> dict:
@@ -194,52 +229,80 @@ class Oracle(keras_tuner.Oracle):
         return {"status": TrialStatus.RUNNING, "values": values}
 
     def create_trial(self, tuner_id: str) -> Trial:
-        """The next trial to run, an interrupted one first; its status is "STOPPED" when there is none."""
+        """The next trial to run, an interrupted one first; its status is "STOPPED" when there is none, "IDLE" while other workers run the last ones."""
         with self._mutex:
             self.begin()
             if tuner_id in self.ongoing_trials:
                 return self.ongoing_trials[tuner_id]
             self.tuner_ids.add(tuner_id)
-            trial = self._take_up(DEATHS) or self._new_trial() or self._take_up(math.inf)
-            if trial is None:
+            trial = self._next()
+            if trial is not None:
+                self.ongoing_trials[tuner_id] = trial
+                self._facts[trial.trial_id], self._epochs[trial.trial_id] = {}, {}
+                self._started[trial.trial_id], self._steps[trial.trial_id] = time.monotonic(), 0
+                return trial
+            wait = self.store.shared and len(self.end_order) < len(self.trials)  # one of them may be given back
+            if not wait:
                 self.tuner_ids.discard(tuner_id)
                 if not self.tuner_ids and not self.ongoing_trials:
                     self.release()
-                return Trial(self.hyperparameters.copy(), status=TrialStatus.STOPPED)
-            self.ongoing_trials[tuner_id] = trial
-            self._facts[trial.trial_id], self._started[trial.trial_id], self._steps[trial.trial_id] = {}, time.monotonic(), 0
-            return trial
+        if wait:
+            time.sleep(min(1.0, self.heartbeat))
+        return Trial(self.hyperparameters.copy(), status=TrialStatus.IDLE if wait else TrialStatus.STOPPED)
+
+    def _next(self) -> Trial | None:
+        while True:
+            self._look()
+            if trial := self._take_up(DEATHS):
+                return trial
+            full = self.max_trials and len(self.trials) >= self.max_trials
+            response = {"status": TrialStatus.STOPPED} if full else self.populate_space(f"{len(self.trials):04d}")
+            if response["status"] != TrialStatus.RUNNING:
+                return self._take_up(math.inf)
+            if trial := self._start(response["values"]):
+                return trial  # else another worker was faster, and what it has started is to be known before a suggestion
 
     def _take_up(self, deaths: float) -> Trial | None:
-        trial_id = next((i for i in self._interrupted if self.records[i]["attempts"] < deaths), None)
-        if trial_id is None:
-            return None
-        facts = {"attempts": self.records[trial_id]["attempts"] + 1, "token": self.token(trial_id) + 1}
-        self.store.note_trial(trial_id, **facts)
-        self.records[trial_id] |= facts
-        self._interrupted.remove(trial_id)
-        logger.info("Trial %s was interrupted and is taken up again.", trial_id)
-        self.trials[trial_id] = self._restore(self.records[trial_id])
-        return self.trials[trial_id]
+        ongoing = {trial.trial_id for trial in self.ongoing_trials.values()}
+        free = self.store.free() if self.store.shared else [i for i, record in self.records.items() if record["status"] == TrialStatus.RUNNING]
+        for trial_id in free:
+            if trial_id in self.records and trial_id not in ongoing and self.records[trial_id]["attempts"] < deaths:
+                record = self.store.take_up(trial_id)
+                if record is not None:
+                    logger.info("Trial %s was interrupted and is taken up again.", trial_id)
+                    self.records[trial_id], self.trials[trial_id] = record, self._restore(record)
+                    return self.trials[trial_id]
+        return None
 
-    def _new_trial(self) -> Trial | None:
-        if self.max_trials and len(self.trials) >= self.max_trials:
-            return None
+    def _start(self, values: dict) -> Trial | None:
         trial_id = f"{len(self.trials):04d}"
-        response = self.populate_space(trial_id)
-        if response["status"] != TrialStatus.RUNNING:
+        if not self.store.begin(trial_id, Space(self.hyperparameters.space).for_optuna(values), values=values, attempts=1):
             return None
-        values = response["values"]
-        record = {"trial_id": trial_id, "status": TrialStatus.RUNNING, "score": None, "values": values, "attempts": 1, "error": None}
-        self.store.begin(trial_id, Space(self.hyperparameters.space).for_optuna(values), values=values, attempts=1)
-        self.records[trial_id] = record
-        self.trials[trial_id] = self._restore(record)
+        self.records[trial_id] = {"trial_id": trial_id, "status": TrialStatus.RUNNING, "score": None, "values": values, "attempts": 1, "error": None}
+        self.trials[trial_id] = self._restore(self.records[trial_id])
         self.start_order.append(trial_id)
         return self.trials[trial_id]
 
+    def check(self, trial_id: str) -> None:
+        """Raises `LeaseLost` if another worker has taken over a running trial."""
+        if self._beats is not None and trial_id in self._beats.lost:
+            raise LeaseLost(f"Trial {trial_id} was taken over by another worker, because this one was silent for more than {self.store.lease:g} s.")
+
+    def forget(self, trial_id: str) -> None:
+        """Lets go of a running trial that another worker has taken over."""
+        with self._mutex:
+            self.trials[trial_id] = self._restore(self.records[trial_id])
+            self._forget_ongoing(trial_id)
+            if self._beats is not None:
+                self._beats.lost.discard(trial_id)
+
+    def _forget_ongoing(self, trial_id: str) -> None:
+        for tuner_id in [t for t, ongoing in self.ongoing_trials.items() if ongoing.trial_id == trial_id]:
+            del self.ongoing_trials[tuner_id]
+
     def token(self, trial_id: str) -> int:
         """How often a trial was taken up, which is part of the names of its files."""
-        return self.records[trial_id].get("token", 1)
+        return self.store.token(trial_id)
 
     def seconds(self, trial_id: str) -> float:
         """How long a trial has run."""
@@ -250,11 +313,16 @@ class Oracle(keras_tuner.Oracle):
         self._started[trial_id] -= seconds
 
     def report(self, trial_id: str, step: int, value: float) -> None:
-        """Commits the objective after epoch `step` of a running trial."""
+        """Notes the objective after epoch `step` of a running trial. It is committed at once where there are workers, else every few seconds."""
         with self._mutex:
-            self.store.report(trial_id, step, value)
+            epochs = self._epochs[trial_id]
+            epochs[step] = value
             self._steps[trial_id] = max(self._steps[trial_id], step + 1)
-            if time.monotonic() - self._flushed > FLUSH:
+            due = time.monotonic() - self._flushed > FLUSH
+            if due or self.store.shared:
+                self.store.note_trial(trial_id, epochs)
+                epochs.clear()
+            if due:
                 self._flush()
 
     def annotate(self, trial_id: str, **facts) -> None:
@@ -314,14 +382,20 @@ class Oracle(keras_tuner.Oracle):
         facts = {"seconds": self.seconds(trial_id), "metrics": trial.metrics.get_config(), "order": len(self.end_order)} | facts
         facts |= {"values": values} if values != self.records[trial_id]["values"] else {}
         facts |= {"best_step": trial.best_step} if trial.best_step else {}
-        self.store.note(space=self.hyperparameters.get_config()["space"])
-        if time.monotonic() - self._flushed > FLUSH:
-            self._flush()
-        self.store.finish(trial_id, Space(self.hyperparameters.space).for_optuna(values), trial.score, self._steps[trial_id], **facts)
+        space, now = self.hyperparameters.get_config()["space"], time.monotonic()
+        parameters = Space(self.hyperparameters.space).for_optuna(values)
+        grown = None if space == self.store.facts["space"] else self._grown
+        self.store.finish(trial_id, parameters, trial.score, self._steps[trial_id], self._epochs[trial_id], now - self._flushed, grown, **facts)
+        self._flushed = now
         self.records[trial_id] |= facts | {"status": trial.status, "score": trial.score}
         self.end_order.append(trial_id)
-        for tuner_id in [t for t, ongoing in self.ongoing_trials.items() if ongoing.trial_id == trial_id]:
-            del self.ongoing_trials[tuner_id]
+        self._forget_ongoing(trial_id)
+
+    def _grown(self, stored: list[dict]) -> list[dict]:
+        """The stored space and what was declared here."""
+        space = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(stored), "values": {}})
+        space.merge(self.hyperparameters, overwrite=False)
+        return space.get_config()["space"]
 
     def _log(self, record: dict) -> None:
         name = self.objective.name

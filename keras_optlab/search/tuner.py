@@ -18,6 +18,7 @@ from keras_optlab.search import log, outcomes, store
 from keras_optlab.search.checkpoints import Checkpoints, record_of, writing
 from keras_optlab.search.log import logger
 from keras_optlab.search.oracle import Oracle
+from keras_optlab.search.tables import LeaseLost
 from keras_optlab.search.watch import OutOfTime, StartAnew, Watch, copies, tensorboard
 from keras_optlab.training.resume import State
 
@@ -36,15 +37,21 @@ class Tuner(keras_tuner.Tuner):
         objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
         sampler: "gp", "tpe", "qmc", "grid", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
         max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
-        max_minutes: wall clock of `search`, all its runs together. No trial starts where less than half the usual time of one is
-            left; one that is running at the end is stopped: it counts with its best epoch, or, if it has none yet, is taken up again when there is more time.
+        max_minutes: wall clock of `search`, all its runs together; of several workers, the time in which at least one was there. No trial starts where less
+            than half the usual time of one is left; one that is running at the end is stopped: it counts with its best epoch, or, if it has none yet, is
+            taken up again when there is more time.
         seed: an integer >= 0; `None`: a random one, which is stored. It fixes the suggestions.
         overwrite: whether to delete the search of that name and start anew.
         executions_per_trial: how often each configuration is trained; its score is the mean of the best epochs.
         hyperparameters: `keras_tuner.HyperParameters` that override or add to what the hypermodel declares.
         tune_new_entries: whether others are searched; else they keep their defaults.
         allow_new_entries: whether the hypermodel may declare others.
+        storage: a URL such as "postgresql://user:password@host/name": any number of processes on any number of machines run the same script and share the
+            search `project_name`. Where `directory` is shared too, an interrupted trial goes on after its last epoch, else from its first one. `None`: one
+            process, and an SQLite file in the project's folder.
         keep: of which trials the weights at their best epoch are kept: "best", a number of the best ones, or "all".
+        lease: with `storage`, seconds after which a worker that was silent has lost its trial to another.
+        heartbeat: seconds between two signs of life of a worker, less than `lease`.
         directory: where projects are kept, default ".".
         project_name: name of the project's folder, default "untitled_project".
 
@@ -73,7 +80,10 @@ class Tuner(keras_tuner.Tuner):
         hyperparameters=None,
         tune_new_entries: bool = True,
         allow_new_entries: bool = True,
+        storage: str | None = None,
         keep: str | int = "best",
+        lease: float = 60.0,
+        heartbeat: float = 15.0,
         directory: str | os.PathLike | None = None,
         project_name: str | None = None,
     ):
@@ -88,8 +98,10 @@ class Tuner(keras_tuner.Tuner):
         if "KERASTUNER_ORACLE_IP" in os.environ:
             raise ValueError("Tuner() runs in one process. For KerasTuner's chief and workers, give `keras_optlab.search.Oracle` to a `keras_tuner.Tuner`.")
         folder = Path(directory or ".", project_name or "untitled_project")
-        oracle = Oracle(sampler, objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, folder / store.FILE)
-        oracle.store.name = folder.name
+        path = folder / store.FILE if storage is None else storage
+        if storage is not None and "://" not in str(storage):
+            raise ValueError(f'`storage` must be an address such as "postgresql://user:password@host/name", or None. Received: storage={storage!r}.')
+        oracle = Oracle(sampler, objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, path, folder.name, lease, heartbeat)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,6 +110,8 @@ class Tuner(keras_tuner.Tuner):
         if overwrite:
             oracle.store.lock()
             try:
+                if storage is not None:
+                    oracle.store.delete()
                 for file in [*folder.glob(f"{store.FILE}*"), *foreign]:
                     file.unlink(missing_ok=True)
                 Checkpoints(folder).clear((), {})
@@ -145,10 +159,16 @@ class Tuner(keras_tuner.Tuner):
                     trial = self.oracle.create_trial(self.tuner_id)
                     if trial.status == TrialStatus.STOPPED:
                         break
+                    if trial.status == TrialStatus.IDLE:
+                        continue
                     self.on_trial_begin(trial)
-                    if not self._run(trial, *fit_args, **fit_kwargs):
-                        break
-                    self.on_trial_end(trial)
+                    try:
+                        if not self._run(trial, *fit_args, **fit_kwargs):
+                            break
+                        self.on_trial_end(trial)
+                    except LeaseLost as lost:
+                        logger.warning("%s", lost)
+                        self.oracle.forget(trial.trial_id)
                 self.on_search_end()
             finally:
                 self.oracle.release()
@@ -170,7 +190,7 @@ class Tuner(keras_tuner.Tuner):
         except OutOfTime:
             logger.info("The time is over before the first epoch of trial %s, which is taken up again when there is more.", trial.trial_id)
             return False
-        except FatalError:
+        except (FatalError, LeaseLost):
             raise
         except Exception as error:  # whatever a training raises is a result: the sampler learns from it
             if not trial.hyperparameters.space:
@@ -299,8 +319,11 @@ class Tuner(keras_tuner.Tuner):
 
     def score_to_beat(self) -> float | None:
         """The score that a trial needs for its weights to be kept; `None`: any will do."""
-        best = [] if self.keep == "all" else self.oracle.get_best_trials(1 if self.keep == "best" else self.keep)
-        return best[-1].score if best and len(best) == (1 if self.keep == "best" else self.keep) else None
+        if self.keep == "all":
+            return None
+        number = 1 if self.keep == "best" else self.keep
+        best = self.oracle.get_best_trials(number)
+        return best[-1].score if len(best) == number else None
 
     def continued(self) -> set[str]:
         """Ids of finished trials from whose state another one may still go on, as "tuner/trial_id" says: a pruner that promotes has some."""
@@ -308,9 +331,10 @@ class Tuner(keras_tuner.Tuner):
 
     def _clear(self) -> None:
         """Deletes what is kept of trials no longer worth it."""
-        trials, records = self.oracle.get_best_trials(None if self.keep == "all" else 1 if self.keep == "best" else self.keep), self.oracle.records
+        records, number = self.oracle.records, {"all": None, "best": 1}.get(self.keep, self.keep)
         running = [trial_id for trial_id, record in records.items() if record["status"] == TrialStatus.RUNNING]
-        self.checkpoints.clear(running, {trial.trial_id: records[trial.trial_id].get("checkpoint") for trial in trials}, self.continued())
+        kept = {trial.trial_id: records[trial.trial_id].get("checkpoint") for trial in self.oracle.get_best_trials(number)}
+        self.checkpoints.clear(running, kept, self.continued(), records if self.oracle.store.shared else None)
 
     def save_model(self, trial_id: str, model: keras.Model, step: int = 0) -> None:
         """Writes the weights of a trial, to be kept as `keep` says; an overridden `run_trial` may call it.
@@ -384,4 +408,4 @@ class Tuner(keras_tuner.Tuner):
             In the order of their start: `{"trial_id", "status", "score", "seconds", "values", "error", "curve"}`, the curve being
             `{metric: [value per epoch]}`; and "executions" where there were several, "cut" where the time was over.
         """
-        return store.read(self.project_dir)["trials"] if self.oracle.store.exists() else []
+        return self.oracle.store.copy().load()

@@ -74,6 +74,9 @@ class Watch(keras.callbacks.Callback):
         if isinstance(history, keras.callbacks.History):
             history.history, history.epoch = start.facts["history"], list(range(epoch))
         self.best, self.kept, self.reported, self.epochs = (start.facts[name] for name in ("best", "kept", "reported", "epochs"))
+        if not self.execution and isinstance(history, keras.callbacks.History):
+            for step, value in enumerate(history.history.get(self.objective.name, ())):
+                self.tuner.oracle.report(self.trial.trial_id, step, value)  # the last ones may not have been committed
         logger.info("Trial %s goes on after epoch %d.", self.trial.trial_id, epoch)
         return True
 
@@ -85,6 +88,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.tuner.on_batch_end(self.trial, self.model, batch, logs)
+        self.tuner.oracle.check(self.trial.trial_id)
         self.look_at_the_clock()
 
     def on_epoch_end(self, epoch, logs=None):
