@@ -42,12 +42,10 @@ def connect(address, new: bool):
 
     shared = isinstance(address, URL)
     url = address if shared else URL.create("sqlite", database=None if address is None else str(address))
+    timeout = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}.get(url.get_backend_name(), {})
+    kwargs = {"poolclass": NullPool, "connect_args": timeout}  # a connection per transaction: nothing to be left open by a fork or an exception
     if address is None:
         kwargs = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-    elif url.get_backend_name() == "sqlite":  # a connection per transaction: nothing to be left open by a fork or an exception
-        kwargs = {"poolclass": NullPool, "connect_args": {"timeout": 30}}
-    else:
-        kwargs = {"pool_pre_ping": True} | ({"connect_args": {"connect_timeout": 10}} if url.get_backend_name() == "postgresql" else {})
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna expands braces
     for attempt in range(10):
         try:

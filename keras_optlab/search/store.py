@@ -127,6 +127,7 @@ class Store:
         with self._errors("written"), quiet():
             name, new = self.name, None
             if self.shared:
+                self._open()
                 name = f"{self.name} {uuid.uuid4().hex}"
             elif self.path is None:
                 self._storage = connect(None, new=True)
@@ -298,6 +299,7 @@ class Store:
             if self._tables.held():
                 raise FatalRuntimeError(f"`overwrite=True` would delete the search {self} while other workers run it. End them first, or leave it out.")
             with self._errors("written"):
+                self._tables.free_all(forget=True)
                 self._storage.delete_study(self._study)
             self._study = None
 

@@ -135,12 +135,12 @@ class Tables:
         if connection.execute(mine.values(expires=self.now + (self.lease if seconds is None else seconds))).rowcount != 1:
             raise LeaseLost
 
-    def free_all(self) -> None:
-        """Gives back every trial of the study: the project's lock has shown that no other process is there."""
+    def free_all(self, forget: bool = False) -> None:
+        """Gives back every trial of the study, of which nobody else can hold one; `forget`: it is to be deleted."""
         trials = self.t["trials"]
-        mine = self.sa.select(trials.c.trial_id).where(trials.c.study_id == self.study)
+        mine = self.leases.c.trial_id.in_(self.sa.select(trials.c.trial_id).where(trials.c.study_id == self.study))
         with self.writing() as connection:
-            connection.execute(self.sa.update(self.leases).where(self.leases.c.trial_id.in_(mine)).values(expires=0.0))
+            connection.execute(self.sa.delete(self.leases).where(mine) if forget else self.sa.update(self.leases).where(mine).values(expires=0.0))
 
     def note(self, key: int, token: int, facts: dict, values: dict, seconds: float | None = None) -> None:
         """Writes facts and the objective after epochs, {step: value}, of a held trial, and renews its lease."""
