@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -340,3 +341,54 @@ def test_the_record_of_the_best_trials_gradient_monitor_is_kept(settings):
     record = Tuner(build, max_trials=3, **settings).best_record()
     assert len(record["record"]["layers"]) == 2 and record["record"]["steps"][0] == 0 and isinstance(record["findings"], list)
     json.dumps(record)
+
+
+@pytest.mark.parametrize(("keep", "number"), [("best", 1), (2, 2), (9, 3), ("all", 3)])
+def test_keep_says_of_how_many_trials_the_weights_stay(keep, number, settings):
+    tuner = Tuner(build, max_trials=3, keep=keep, **settings)
+    tuner.search(**DATA, epochs=2)
+    best = tuner.oracle.get_best_trials(3)
+    assert kept(tuner) == sorted(f"checkpoint_{trial.trial_id}.1.npz" for trial in best[:number])
+    for model, trial in zip(tuner.get_best_models(number), best, strict=False):
+        assert model.evaluate(X, Y, verbose=0)[0] == pytest.approx(trial.score, rel=1e-5)
+    if number < 3:
+        with pytest.raises(ValueError, match="are not there: with `keep=.*a larger `keep=`"):
+            tuner.get_best_models(number + 1)
+
+
+def test_a_checkpoint_that_is_damaged_is_named(settings):
+    tuner = Tuner(build, max_trials=1, **settings)
+    tuner.search(**DATA)
+    file = Path(tuner.project_dir, kept(tuner)[0])
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{file.name} is damaged"):
+        tuner.get_best_models()
+
+
+def test_the_disk_stays_below_three_checkpoints(settings, monkeypatch):
+    """With Adam: the best trial's weights, this one's best, its state and the next."""
+    sizes, replace = [], os.replace
+
+    def measured(old, new):
+        sizes.append(sum(file.stat().st_size for file in Path(new).parent.iterdir() if not file.name.startswith("search.")))
+        return replace(old, new)
+
+    def wide(hp):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5000), keras.layers.Dense(1, "sigmoid")])
+        model.compile(keras.optimizers.Adam(hp.Float("rate", 1e-3, 1e-2)), "binary_crossentropy", run_eagerly=True)
+        return model
+
+    class Scores(keras.callbacks.Callback):  # better, then worse: all that can be there is there
+        losses = iter([9.0, 8.0, 7.5, 9.0, 9.0, 7.0, 6.0, 9.0, 9.0, 5.0, 4.0, 3.0, 9.0, 9.0, 9.0])
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = next(self.losses)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    monkeypatch.setattr(os, "replace", measured)
+    tuner = Tuner(wide, max_trials=3, **settings)
+    tuner.search(**DATA, epochs=5, callbacks=[Scores()])
+    whole = 3 * 4 * wide(tuner.get_best_hyperparameters()[0]).count_params()
+    assert max(sizes) < 3 * whole and [record["score"] for record in tuner.records()] == [7.5, 5.0, 3.0]

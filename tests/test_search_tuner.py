@@ -237,6 +237,8 @@ def test_the_headline_of_a_traceback_is_its_last_error():
         ({"max_trials": 0}, "`max_trials` must be an integer >= 1.*Received: max_trials=0"),
         ({"max_minutes": -1}, "`max_minutes` must be a positive number.*Received: max_minutes=-1"),
         ({"max_minutes": math.nan}, "`max_minutes`"),
+        ({"keep": 0}, '`keep` must be "best", "all", or how many.*Received: keep=0'),
+        ({"keep": "worst"}, "`keep` must be"),
         ({"seed": -1}, "`seed` must be an integer >= 0.*Received: seed=-1"),
         ({"executions_per_trial": 0}, "`executions_per_trial`.*Received: executions_per_trial=0"),
         ({"sampler": "gb"}, "Did you mean 'gp'"),

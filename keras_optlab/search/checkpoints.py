@@ -34,6 +34,8 @@ class Checkpoints:
         return self.folder / f"checkpoint_{trial_id}.{token}.npz"
 
     def save_best(self, trial_id: str, token: int, model: keras.Model) -> None:
+        for *_, old in self._states(trial_id)[: 1 - GENERATIONS]:  # makes room, as in `save_state`, which follows
+            old.unlink(missing_ok=True)
         with writing(self.best(trial_id, token)) as file:
             save_weights(file, model)
 

@@ -1,14 +1,13 @@
-"""A PostgreSQL server of our own, for as long as a test needs it."""
+"""A PostgreSQL server of our own, for as long as a test or a benchmark needs it."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 
 def program(name: str) -> str | None:
@@ -19,10 +18,13 @@ def program(name: str) -> str | None:
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """The address of a new database on a new server, which listens on a socket in a temporary folder only."""
-    pytest.importorskip("psycopg")
-    if not (program("initdb") and program("pg_ctl")):
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
+    """The address of a new database on a new server, which listens on a socket in a temporary folder only.
+
+    Raises:
+        FileNotFoundError: if PostgreSQL or its driver is not installed.
+    """
+    if not (program("initdb") and program("pg_ctl") and importlib.util.find_spec("psycopg")):
+        raise FileNotFoundError("PostgreSQL (initdb, pg_ctl) or its driver psycopg is not installed")
     user = {}
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # it refuses to be run by root
         import pwd
