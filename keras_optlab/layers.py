@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -80,6 +81,67 @@ class RandomAffine(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "shift": self.shift, "zoom": self.zoom, "rotation": self.rotation, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("keras_optlab")
+class LayerScale(keras.layers.Layer):
+    """Multiplies each channel by a learned number that starts small, so that a deep residual network starts near the identity.
+
+    Args:
+        initial: What each number starts as. Defaults to 0.1.
+
+    Example:
+        >>> x = keras.layers.Add()([x, LayerScale(0.1)(branch)])
+
+    Reference: [Touvron et al., 2021](https://arxiv.org/abs/2103.17239)
+    """
+
+    def __init__(self, initial: float = 0.1, **kwargs):
+        super().__init__(**kwargs)
+        self.initial = initial
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(input_shape[-1],), initializer=keras.initializers.Constant(self.initial), name="scale")
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("keras_optlab")
+class PositionEmbedding(keras.layers.Layer):
+    """Tells each place of a grid (batch, height, width, channels) where it is: adds sine waves along both sides and a learned table that starts at zero.
+
+    The wave lengths rise geometrically; half of the channels stand for the height and half for the width. Channels beyond a multiple of four have no wave.
+
+    Example:
+        >>> x = PositionEmbedding()(patches)
+
+    Reference: [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), in two dimensions
+    """
+
+    def build(self, input_shape):
+        _, height, width, channels = input_shape
+        frequencies = 10_000.0 ** -(np.arange(channels // 4) / max(1, channels // 4))
+        waves = np.zeros((height, width, channels), "float32")
+        for axis, count in enumerate((height, width)):
+            angles = np.expand_dims(np.arange(count)[:, None] * frequencies, 1 - axis)
+            for wave, values in enumerate((np.sin(angles), np.cos(angles))):
+                start = (2 * axis + wave) * len(frequencies)
+                waves[..., start : start + len(frequencies)] = values
+        self.waves = waves
+        self.table = self.add_weight(shape=(height, width, channels), initializer="zeros", name="table")
+
+    def call(self, inputs):
+        return inputs + self.table + ops.cast(self.waves, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 @keras.saving.register_keras_serializable("keras_optlab")

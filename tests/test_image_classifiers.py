@@ -1,5 +1,7 @@
 """The searched image classifiers: their space, their training, their code, and the layer that moves images."""
 
+import json
+import math
 import runpy
 
 import keras
@@ -10,7 +12,9 @@ import tensorflow as tf
 
 from keras_optlab.data import load
 from keras_optlab.layers import RandomAffine, raw_pixel_model
-from keras_optlab.search.image_classifiers import ImageClassifier
+from keras_optlab.search import ImageClassifier, Infeasible, Tuner
+from keras_optlab.search.families import FAMILIES
+from keras_optlab.search.image_classifiers import TRAININGS, usual_speed
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +28,10 @@ def chosen(**values):
     return hp
 
 
-@pytest.mark.parametrize("family", ["conv", "residual"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (8, 8, 1), (28, 28, 1), (10, 200, 3), (96, 96, 3)])
 def test_every_shape_builds_and_runs(shape, family):
-    model = ImageClassifier(shape, 5, 3000).build(chosen(family=family))
+    model = ImageClassifier(shape, 5, 3000, families=(family,)).build(keras_tuner.HyperParameters())
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("uint8")
     probabilities = keras.ops.convert_to_numpy(model(pixels))
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
@@ -45,6 +49,90 @@ def test_the_space():
     assert {"residual/width", "lion/learning_rate", "muon/learning_rate", "sgdw/momentum"} <= {parameter.name for parameter in hp.space}
     warmup = model.optimizer.get_config()["learning_rate"]["config"]
     assert warmup["steps"] + warmup["learning_rate"]["config"]["steps"] == 20 * 40
+    model = ImageClassifier((8, 8, 1), 10, 1259).build(chosen(epochs=30))
+    assert model.optimizer.get_config()["learning_rate"]["config"]["learning_rate"]["config"]["steps"] == 30 * 40 - 120
+    assert json.loads(json.dumps(hp.get_config())) == hp.get_config()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_large_images_and_little_time_build(family):
+    hypermodel = ImageClassifier((1000, 700, 3), 5, 50_000, families=(family,), minutes=1, memory_limit=2**40)
+    assert hypermodel.epochs == 2 and hypermodel.widths[family] == FAMILIES[family].WIDTHS[0]
+    hypermodel.build(chosen(**{f"{family}__width": hypermodel.widths[family] // 2}))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_has_its_own_sizes(family):
+    hp = keras_tuner.HyperParameters()
+    hypermodel = ImageClassifier((16, 16, 1), 10, 3000, families=(family,))
+    usual = hypermodel.build(hp).count_params()
+    assert {n for n in hp.values if "/" in n and n.split("/")[0] in FAMILIES} >= {f"{family}/width", f"{family}/depth"}
+    assert not any(parameter.name.split("/")[0] in set(FAMILIES) - {family} for parameter in hp.space)
+    for change in ({"width": hp.get(f"{family}/width") * 3 // 2}, {"depth": FAMILIES[family].DEPTHS[2]}):
+        assert hypermodel.build(chosen(**{f"{family}__{name}": value for name, value in change.items()})).count_params() > usual
+    if FAMILIES[family].STOCHASTIC_DEPTHS[1:]:
+        model = hypermodel.build(chosen(**{f"{family}__stochastic_depth": 0.2}))
+        rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.noise_shape]
+        assert rates and rates == sorted(rates) and rates[-1] == 0.2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (64, 64, 3)])
+def test_operations_are_those_of_the_model(family, shape):
+    """All but stems and heads are counted: within a third of what the kernels of the built model say."""
+    width, depth = FAMILIES[family].WIDTHS[1], FAMILIES[family].DEPTHS[1]
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, FAMILIES[family].features(inputs, width, depth, 0.9, 0.0))
+    counted = 0
+    for layer in model.layers:
+        positions = math.prod(layer.output.shape[1:-1])
+        if isinstance(layer, keras.layers.MultiHeadAttention):
+            counted += sum(math.prod(v.shape) for v in layer.trainable_weights if "kernel" in v.path) * positions + 2 * positions**2 * width
+        else:
+            counted += sum(math.prod(v.shape) for v in layer.trainable_weights if "kernel" in v.path) * positions
+    assert 0.67 < FAMILIES[family].operations(shape[:2], width, depth) / counted < 1.5
+
+
+def test_minutes_scale_the_space():
+    def sizes(**arguments):
+        hypermodel = ImageClassifier((32, 32, 3), 10, 20_000, families=tuple(FAMILIES), **arguments)
+        return hypermodel, [hypermodel.epochs, *hypermodel.widths.values()]
+
+    before = None
+    for minutes in (2, 20, 200, 20_000):
+        hypermodel, now = sizes(minutes=minutes, speed=1e11)
+        assert before is None or all(a <= b for a, b in zip(before, now)) and now != before
+        budget = 1e11 * 60 * minutes / TRAININGS
+        assert minutes == 2 or all(hypermodel._cost(family, width, hypermodel.epochs) < 1.4 * budget for family, width in hypermodel.widths.items())
+        before = now
+    assert sizes(minutes=10, speed=1e11)[1] == sizes(minutes=10, speed=1e11)[1] < sizes(minutes=10, speed=1e12)[1]
+    assert sizes(minutes=10, epochs=3)[0].epochs == 3
+    assert usual_speed() >= 5e10
+    hp = keras_tuner.HyperParameters()
+    sizes(minutes=10, epochs=3)[0].build(hp)
+    assert hp.get("epochs") == 3
+
+
+def test_a_model_without_room_is_infeasible():
+    hypermodel = ImageClassifier((28, 28, 1), 10, 3000, memory_limit=60 * 2**20)
+    hypermodel.build(chosen(batch_size=32, conv__width=16, conv__depth=1))
+    with pytest.raises(Infeasible, match=r"MiB.*limit is 60 MiB.*Received: `batch_size` 128"):
+        hypermodel.build(chosen(batch_size=128, conv__width=48, conv__depth=3))
+    assert issubclass(Infeasible, MemoryError)
+
+
+def test_a_search_meets_the_wall_without_running_into_it(tmp_path):
+    class Untrained(ImageClassifier):
+        def fit(self, hp, model, *args, **kwargs):
+            return {"val_accuracy": float(hp.get("conv/width"))}
+
+    hypermodel = Untrained((28, 28, 1), 10, 3000, families=("conv",), memory_limit=150 * 2**20)
+    tuner = Tuner(hypermodel, objective=keras_tuner.Objective("val_accuracy", "max"), sampler="random", max_trials=5, seed=0, directory=tmp_path)
+    tuner.search(verbose=0)
+    failed = [record for record in tuner.records() if record["error"]]
+    assert 0 < len(failed) < 5 and all(record["error"].startswith("Infeasible: Training would take some") for record in failed)
+    with pytest.raises(Infeasible, match="a larger limit can be given"):
+        Tuner(Untrained((28, 28, 1), 10, 3000, memory_limit=2**20), objective="val_accuracy", max_trials=2, directory=tmp_path, project_name="none")
 
 
 def test_sizes_follow_from_the_data():
@@ -69,7 +157,10 @@ def test_families_and_optimizers_can_be_chosen():
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"families": ("conv", "vit")}, "families"),
+        ({"families": ("conv", "vti")}, "families"),
+        ({"minutes": 0}, "minutes"),
+        ({"speed": math.nan}, "speed"),
+        ({"memory_limit": 0}, "memory_limit"),
         ({"families": ()}, "families"),
         ({"image_shape": (8, 8)}, "image_shape"),
         ({"classes": 1}, "classes"),
@@ -163,19 +254,21 @@ CONFIGURATIONS = [
         "batch_size": 16,
     },
     {"family": "residual", "residual/width": 16, "residual/depth": 2, "optimizer": "muon", "schedule": "one_cycle", "dropout": 0.0},
+    {"family": "convnext", "convnext/width": 16, "convnext/stochastic_depth": 0.1, "epochs": 30},
+    {"family": "vit", "vit/width": 24, "vit/stochastic_depth": 0.2, "vit/depth": 2},
     {"family": "residual", "optimizer": "sgdw", "sgdw/learning_rate": 0.1, "sgdw/weight_decay": 1e-3, "schedule": "constant"},
 ]
 
 
 @pytest.mark.parametrize("values", CONFIGURATIONS)
 def test_the_code_builds_the_same_model(values, tmp_path):
-    hypermodel = ImageClassifier((64, 48, 3) if "flip" in values else (8, 8, 1), 10, 1259)
+    hypermodel = ImageClassifier((64, 48, 3) if "flip" in values else (8, 8, 1), 10, 1259, families=tuple(FAMILIES))
     hp = chosen(**values)
     model, text = hypermodel.build(hp), hypermodel.code(values)
     (tmp_path / "pasted.py").write_text(text)
     pasted = runpy.run_path(tmp_path / "pasted.py")
     other = pasted["model"]
-    assert (pasted["batch_size"], pasted["epochs"]) == (hp.get("batch_size"), hypermodel.epochs)
+    assert (pasted["batch_size"], pasted["epochs"]) == (hp.get("batch_size"), hp.get("epochs"))
     assert other.count_params() == model.count_params()
     assert nameless(other.optimizer.get_config()) == nameless(model.optimizer.get_config())
     assert other.loss.get_config() == model.loss.get_config()

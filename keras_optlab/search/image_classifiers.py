@@ -1,34 +1,59 @@
 """Search spaces of image classifiers."""
 
+import difflib
 import inspect
 import math
+import os
 
 import keras
 import keras_tuner
 from keras import layers
 
 from keras_optlab.layers import RandomAffine, SmoothedCrossentropy
+from keras_optlab.search.families import FAMILIES
+from keras_optlab.search.memory import available_memory, check_memory, gpu_memory
 from keras_optlab.search.model_code import model_code
 from keras_optlab.search.optimizer_space import optimizer_space, schedule_space
 from keras_optlab.training import attach
 
 SHUFFLED_BYTES = 256 * 2**20
+OPERATIONS = 5e12  # of a training, where no time is given: a minute or so on two cores
+TRAININGS = 16  # of the usual size, that are to fit into the time: others may take several times as long
+START = 5.0  # seconds in which a model is built and its steps are traced
+STEP = 3e8  # operations that take as long as what a step takes apart from them
+
+RATES = {"adamw/learning_rate": 3e-3}  # under a schedule every family learned more with it than with 1e-3: `benchmarks/families.py`
+
+
+def usual_speed() -> float:
+    """Operations per second that trainings reach: `benchmarks/families.py` measures it. 5e10 on each of up to eight cores, 5e12 on a GPU (an assumption)."""
+    return 5e12 if gpu_memory() else 5e10 * min(8, os.cpu_count() or 1)
 
 
 class ImageClassifier(keras_tuner.HyperModel):
-    """Convolutional image classifiers, with what trains them: augmentation, regularization, batch size, optimizer, rate and schedule.
+    """Image classifiers, with what trains them: architecture, augmentation, regularization, batch size, epochs, optimizer, rate and schedule.
 
     Models take pixels 0..255 and give probabilities; labels are integers. The defaults of the space are a good classifier. Sizes follow from the images: a stem
     brings large ones down to some 24 to 45 pixels a side, every further stage halves the side and doubles the width, and the epochs shrink with the number of
     images. Batch normalization follows its batches the more quickly the fewer there are in an epoch: Keras' momentum of .99 lags behind in short trainings.
+    Schedules end with their training, so a configuration of fewer epochs is another training and not the beginning of one.
+
+    On some thousands of images convolutions learn more in the same time than "convnext" and "vit", whose branches would cost a short search more than they
+    bring; `benchmarks/families.py` prints by how much. They are there for more images and longer searches: `families=("conv", "residual", "convnext", "vit")`.
 
     Args:
         image_shape: (height, width, channels).
         classes: Number of classes, at least 2.
         train_size: Number of training images; sets epochs, batch sizes and the length of the schedules. Defaults to 10,000.
         optimizers: Names of the optimizers to choose from, the first is the default.
-        families: Architectures to choose from: "conv" (convolutions and pooling), "residual" (pre-activated residual blocks); the first is the default.
-        epochs: Epochs of a training and of its schedule. By default 20 for 1,200 images, 15 for 3,000, 6 for 50,000.
+        families: Architectures to choose from, the first is the default: "conv" (convolutions and pooling), "residual" (pre-activated residual blocks),
+            "convnext" (depthwise convolutions, layer scale), "vit" (a vision transformer of small patches).
+        epochs: Epochs of every training and of its schedule. By default they are searched, around 20 for 1,200 images, 15 for 3,000, 6 for 50,000.
+        minutes: Time of the whole search: widths and epochs follow from it, so that some ten trainings or more fit in. It shapes the space: to go on with a
+            search for longer, keep the minutes it was begun with. By default a training of the usual size takes a minute or so on two cores.
+        speed: Operations (multiplications and additions of a training, forwards and backwards) per second of this machine, for `minutes`. Defaults to
+            `usual_speed()`.
+        memory_limit: Bytes that a training may take. Defaults to nine tenths of what is free now, on the GPU if Keras uses one.
         name, tunable: As in every `keras_tuner.HyperModel`.
 
     Raises:
@@ -48,27 +73,49 @@ class ImageClassifier(keras_tuner.HyperModel):
         optimizers: tuple[str, ...] = ("adamw", "lion", "sgdw", "muon"),
         families: tuple[str, ...] = ("conv", "residual"),
         epochs: int | None = None,
+        minutes: float | None = None,
+        speed: float | None = None,
+        memory_limit: int | None = None,
         name: str | None = None,
         tunable: bool = True,
     ):
         super().__init__(name, tunable)
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(f"ImageClassifier(image_shape=...) must be (height, width, channels). Received: {image_shape!r}")
-        for argument, value, least in (("classes", classes, 2), ("train_size", train_size, 1), ("epochs", epochs, 1)):
+        for argument, value, least in (("classes", classes, 2), ("train_size", train_size, 1), ("epochs", epochs, 1), ("memory_limit", memory_limit, 1)):
             if value is not None and value < least:
                 raise ValueError(f"ImageClassifier({argument}=...) must be at least {least}. Received: {value!r}")
+        for argument, value in (("minutes", minutes), ("speed", speed)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"ImageClassifier({argument}=...) must be a positive number. Received: {value!r}")
+        families = (families,) if isinstance(families, str) else tuple(families)
         unknown = [family for family in families if family not in FAMILIES]
         if unknown or not families:
-            raise ValueError(f"ImageClassifier(families=...) must name some of {', '.join(FAMILIES)}. Received: {families!r}")
+            close = difflib.get_close_matches(str(unknown[0]), FAMILIES, 1) if unknown else ()
+            hint = f". Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"ImageClassifier(families=...) must name some of {', '.join(FAMILIES)}. Received: {families!r}{hint}")
         self.image_shape, self.classes = tuple(image_shape), classes
         self.train_size = train_size or 10_000
-        self.optimizers, self.families = tuple(optimizers), tuple(families)
-        self.epochs = epochs or min(40, max(4, round(220 / self.train_size ** (1 / 3))))
+        self.optimizers, self.families = tuple(optimizers), families
+        self.memory_limit = memory_limit or available_memory()
+        self.searches_epochs, self.epochs = not epochs, epochs or min(40, max(4, round(220 / self.train_size ** (1 / 3))))
+        budget = OPERATIONS
+        if minutes:
+            budget = (speed or usual_speed()) * max(60 * minutes / TRAININGS - START, START)
+            self._fit_epochs(budget)
+        self.widths = {family: self._width(family, budget, wide=bool(minutes)) for family in families}
 
     def build(self, hp) -> keras.Model:
-        """The compiled model of a configuration; declares the space."""
+        """The compiled model of a configuration; declares the space.
+
+        Raises:
+            Infeasible: training it would take more memory than `memory_limit`.
+        """
         sizes = self._batch_sizes()
-        batches = math.ceil(self.train_size / hp.Choice("batch_size", sizes, default=sizes[1]))
+        batch_size = hp.Choice("batch_size", sizes, default=sizes[1])
+        batches = math.ceil(self.train_size / batch_size)
+        lengths = sorted({max(2, self.epochs // 2), self.epochs, self.epochs * 3 // 2})
+        epochs = hp.Choice("epochs", lengths, default=self.epochs) if self.searches_epochs else hp.Fixed("epochs", self.epochs)
         inputs = keras.Input(self.image_shape)
         x = layers.Rescaling(1 / 127.5, -1)(inputs)
         if hp.Boolean("flip"):
@@ -76,23 +123,29 @@ class ImageClassifier(keras_tuner.HyperModel):
         strength = hp.Choice("augmentation", [0.0, 0.05, 0.1, 0.15, 0.2], default=0.05)
         if strength:
             x = RandomAffine(strength, strength, round(strength / 3, 3))(x)
-        family = hp.Choice("family", list(self.families), default=self.families[0], ordered=False)
+        chosen = hp.Choice("family", list(self.families), default=self.families[0], ordered=False)
+        width, depth, rate = {name: self._declare(hp, name) for name in self.families}[chosen]
         momentum = round(min(0.99, max(0.8, 1 - 4 / batches)), 3)
-        usual = self._width()
-        for name in self.families:
-            with hp.conditional_scope("family", [name]):
-                width = hp.Int(f"{name}/width", usual // 2, usual * 3 // 2, step=usual // 4, default=usual)
-                depth = hp.Int(f"{name}/depth", 1, 3, default=2) if name == "conv" else hp.Int(f"{name}/depth", 1, 2)
-            if name == family:
-                x = FAMILIES[name](self._stem(x, width, momentum), width, depth, self._stages(), momentum)
-        x = layers.GlobalAveragePooling2D()(x)
+        x = FAMILIES[chosen].features(x, width, depth, momentum, rate)
         x = layers.Dropout(hp.Float("dropout", 0.0, 0.5, step=0.1, default=0.2))(x)
-        model = keras.Model(inputs, layers.Dense(self.classes, "softmax")(x), name=family)
+        model = keras.Model(inputs, layers.Dense(self.classes, "softmax")(x), name=chosen)
         smoothing = hp.Choice("label_smoothing", [0.0, 0.05, 0.1, 0.2], default=0.1)
-        optimizer = optimizer_space(hp, self.optimizers, schedule_space(hp, self.epochs * batches))
+        optimizer = optimizer_space(hp, self.optimizers, schedule_space(hp, epochs * batches), RATES)
         model.compile(optimizer, SmoothedCrossentropy(smoothing), metrics=["accuracy"])
         attach(model)
+        check_memory(model, batch_size, self.memory_limit)
         return model
+
+    def _declare(self, hp, name: str) -> tuple:
+        """Width, depth and stochastic depth of a family."""
+        family, usual = FAMILIES[name], self.widths[name]
+        with hp.conditional_scope("family", [name]):
+            width = hp.Int(f"{name}/width", usual // 2, usual * 3 // 2, step=usual // 4, default=usual)
+            least, middle, most = family.DEPTHS
+            depth = hp.Int(f"{name}/depth", least, most, default=middle)
+            rates = list(family.STOCHASTIC_DEPTHS)
+            rate = hp.Choice(f"{name}/stochastic_depth", rates, default=rates[0]) if rates[1:] else rates[0]
+        return width, depth, rate
 
     def fit(self, hp, model, *args, **kwargs):
         """`model.fit` with the searched batch size and this hypermodel's epochs, unless they are given.
@@ -100,7 +153,7 @@ class ImageClassifier(keras_tuner.HyperModel):
         Data are what `model.fit` takes, or an `ImageData`, or a `tf.data.Dataset` of single images, which is shuffled and batched here.
         """
         given = inspect.signature(model.fit).bind(*args, **kwargs).arguments
-        given.setdefault("epochs", self.epochs)
+        given.setdefault("epochs", self._epochs(hp))
         x, batch_size = given.get("x"), hp.get("batch_size")
         if hasattr(x, "batches"):
             given["x"] = x.batches("train", batch_size, shuffle=True)
@@ -126,63 +179,36 @@ class ImageClassifier(keras_tuner.HyperModel):
         hp = keras_tuner.HyperParameters()
         hp.values = dict(values)
         model = self.build(hp)
-        return f"{model_code(model)}\nbatch_size, epochs = {hp.get('batch_size')}, {self.epochs}\n"
+        return f"{model_code(model)}\nbatch_size, epochs = {hp.get('batch_size')}, {self._epochs(hp)}\n"
 
     def _batch_sizes(self) -> list[int]:
         """The largest leaves some twenty batches in an epoch."""
         largest = 2 ** min(8, max(4, round(math.log2(self.train_size / 20))))
         return [largest // 4, largest // 2, largest]
 
-    def _halvings(self) -> int:
-        """How often the stem halves the side, down to some 24 to 45 pixels."""
-        return max(0, round(math.log2(max(self.image_shape[:2]) / 32)))
+    def _cost(self, family: str, width: int, epochs: int) -> float:
+        """Operations of a training, two for a multiplication forwards and four backwards; what every step takes apart from them counts as some more."""
+        images = 6 * FAMILIES[family].SLOWNESS * FAMILIES[family].operations(self.image_shape[:2], width, FAMILIES[family].DEPTHS[1])
+        return epochs * (images * self.train_size + STEP * math.ceil(self.train_size / self._batch_sizes()[1]))
 
-    def _stages(self) -> int:
-        """Until the side is four to seven pixels."""
-        return max(1, math.floor(math.log2(min(self.image_shape[:2]) / 2 ** self._halvings() / 4)) + 1)
+    def _fit_epochs(self, budget: float) -> None:
+        """Half to twice the usual epochs, so that epochs and widths share what the budget brings; fewer only where the narrowest models need that."""
+        if self.searches_epochs:
+            first = self.families[0]
+            least, usual, _ = FAMILIES[first].WIDTHS
+            more = math.sqrt(budget / self._cost(first, usual, self.epochs))
+            affordable = int(budget / self._cost(first, least, 1))
+            self.epochs = max(2, min(round(self.epochs * min(2.0, max(0.5, more))), affordable))
 
-    def _width(self) -> int:
-        """16 to 32 channels: within that, five trillion operations for a training of two convolutions per stage, a minute or so on two cores."""
-        height, width = (side / 2 ** self._halvings() for side in self.image_shape[:2])
-        operations = 6 * 9 * height * width * (2 + 1.5 * (self._stages() - 1)) * self.train_size * self.epochs
-        return min(32, max(16, 8 * round(math.sqrt(5e12 / operations) / 8)))
+    def _width(self, family: str, budget: float, wide: bool) -> int:
+        """The width whose training costs about the budget."""
+        least, usual, most = FAMILIES[family].WIDTHS
+        return min(range(least, (most if wide else usual) + 1, 8), key=lambda width: abs(math.log(self._cost(family, width, self.epochs) / budget)))
 
-    def _stem(self, x, width, momentum):
-        for left in reversed(range(self._halvings())):
-            x = activated(layers.Conv2D(width // 2**left, 3, 2, "same", use_bias=False)(x), momentum)
-        return x
+    def _epochs(self, hp) -> int:
+        return hp.get("epochs") if "epochs" in hp else self.epochs
 
     def _is_single(self, data) -> bool:
         """Whether `data` is a dataset of images that are not in batches."""
         spec = getattr(data, "element_spec", None)
         return isinstance(spec, tuple) and spec[0].shape.rank == 3
-
-
-def activated(x, momentum: float):
-    return layers.ReLU()(layers.BatchNormalization(momentum=momentum)(x))
-
-
-def conv(x, width: int, depth: int, stages: int, momentum: float):
-    for stage in range(stages):
-        if stage:
-            x = layers.MaxPooling2D()(x)
-        for _ in range(depth):
-            x = activated(layers.Conv2D(width * 2**stage, 3, padding="same", use_bias=False)(x), momentum)
-    return x
-
-
-def residual(x, width: int, depth: int, stages: int, momentum: float):
-    """Reference: [He et al., 2016](https://arxiv.org/abs/1603.05027)"""
-    x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-    for stage in range(stages):
-        for block in range(depth):
-            stride = 2 if stage and not block else 1
-            y = activated(x, momentum)
-            if stride > 1:
-                x = layers.Conv2D(width * 2**stage, 1, stride, use_bias=False)(y)
-            y = activated(layers.Conv2D(width * 2**stage, 3, stride, "same", use_bias=False)(y), momentum)
-            x = layers.Add()([x, layers.Conv2D(width * 2**stage, 3, padding="same", use_bias=False)(y)])
-    return activated(x, momentum)
-
-
-FAMILIES = {"conv": conv, "residual": residual}

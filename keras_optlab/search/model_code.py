@@ -35,12 +35,19 @@ def model_code(model: keras.Model) -> str:
         tensors = tree.flatten(layer.input)
         arguments = ", ".join(name_of[id(tensor)] for tensor in tensors)
         uses.subtract(id(tensor) for tensor in tensors)
-        lines.append(f"{name(layer.output)} = {expression(layer)}({f'[{arguments}]' if len(tensors) > 1 else arguments})")
+        merged = len(tensors) > 1 and not takes_several(layer)
+        lines.append(f"{name(layer.output)} = {expression(layer)}({f'[{arguments}]' if merged else arguments})")
     lines.append(f"model = keras.Model(inputs, {name_of[id(model.output)]})")
     lines.append(f'model.compile(\n    optimizer={expression(model.optimizer)},\n    loss={expression(model.loss)},\n    metrics=["accuracy"],\n)')
     if getattr(model.optimizer, "needs_attach", False):
         lines.append("keras_optlab.training.attach(model)")
     return "\n".join(lines) + "\n"
+
+
+def takes_several(layer) -> bool:
+    """Whether a layer is called with one argument per tensor, as attention is, and not with a list, as `Add` is."""
+    parameters = inspect.signature(layer.call).parameters.values()
+    return sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters) > 1
 
 
 def variable(index: int) -> str:

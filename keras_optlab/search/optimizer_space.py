@@ -7,13 +7,14 @@ from keras_optlab.optimizers import FormulaOptimizer, Modifier, find
 from keras_optlab.optimizers.shell.hyper import SETTINGS, Hyper, Range
 
 
-def optimizer_space(hp, names, schedule=None, **settings) -> FormulaOptimizer:
+def optimizer_space(hp, names, schedule=None, defaults=None, **settings) -> FormulaOptimizer:
     """Declares which optimizer, and under each its own rate and other searched hyperparameters; returns the one that is chosen.
 
     Args:
         hp: `keras_tuner.HyperParameters`. Declared are "optimizer" and, in its conditional scopes, "lion/learning_rate", "lion/weight_decay", ...
         names: names of optimizers, the first is the default; or one name.
         schedule: what `schedule_space` returned: makes a schedule of the peak rate.
+        defaults: where the search of a hyperparameter starts, such as {"adamw/learning_rate": 3e-3}, instead of its declared default.
         settings: further arguments of the optimizer, such as `clipnorm=1.0`.
 
     Raises:
@@ -33,7 +34,7 @@ def optimizer_space(hp, names, schedule=None, **settings) -> FormulaOptimizer:
     for name, cls in classes.items():
         with hp.conditional_scope("optimizer", [name]):
             searched = {"weight_decay": SETTINGS["weight_decay"]} | {n: h for n, h in cls.hypers.items() if h.tune}
-            declared = {n: declare(hp, f"{name}/{n}", h) for n, h in searched.items()}
+            declared = {n: declare(hp, f"{name}/{n}", h, (defaults or {}).get(f"{name}/{n}", h.default)) for n, h in searched.items()}
         if name == chosen:
             values = declared
     if schedule:
@@ -59,10 +60,10 @@ def schedule_space(hp, steps: int):
     return lambda peak: schedules.Warmup(schedules.Cosine(peak, max(steps - rise, 1)), rise)
 
 
-def declare(hp, name: str, h: Hyper):
+def declare(hp, name: str, h: Hyper, default):
     kind: Range = h.tune
     if kind.sampling == "choice":
-        return hp.Choice(name, list(kind.values), default=h.default if h.default in kind.values else kind.values[0])
+        return hp.Choice(name, list(kind.values), default=default if default in kind.values else kind.values[0])
     low, high = kind.values
     middle = math.sqrt(low * high) if kind.sampling == "log" else (low + high) / 2
-    return hp.Float(name, low, high, sampling=kind.sampling, default=h.default if h.default is not None and low <= h.default <= high else middle)
+    return hp.Float(name, low, high, sampling=kind.sampling, default=default if default is not None and low <= default <= high else middle)
