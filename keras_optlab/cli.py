@@ -120,6 +120,7 @@ def search(args) -> int:
     from keras_optlab.callbacks import GradientMonitor
     from keras_optlab.diagnosis import TrainingWarning
     from keras_optlab.search import ImageClassifier, Tuner, samplers
+    from keras_optlab.search.image_classifiers import usual_speed
 
     samplers.get(args.sampler)
     images = data.load(args.data, seed=args.seed, image_size=args.image_size)
@@ -136,13 +137,14 @@ def search(args) -> int:
         out.refuse()
     warnings.filterwarnings("ignore", category=TrainingWarning)  # the report tells what was found in the best training
     keras.utils.set_random_seed(args.seed)
-    hypermodel = ImageClassifier(images.image_shape, len(images.class_names), train_size=sum(images.counts["train"]))
     spent = time.monotonic() - args.started + RESERVE
     if minutes and 60 * minutes <= spent:
         raise ValueError(f"`--minutes` must leave time for a training: start, saving and report alone take {spent:.0f} s. Received: {minutes:g}")
     out.prepare()
     if args.overwrite:
         out.stored.unlink(missing_ok=True)
+    budget = out.begun_for({"minutes": minutes, "speed": usual_speed()}, args.overwrite)
+    hypermodel = ImageClassifier(images.image_shape, len(images.class_names), train_size=sum(images.counts["train"]), **budget)
     tuner = Tuner(
         hypermodel,
         objective="val_accuracy",
@@ -351,6 +353,14 @@ class Output:
             probe.unlink()
         except OSError as error:
             raise ValueError(f"`--output` must be a folder that can be written. Received: {self.folder} ({error.strerror}). Choose another one.") from error
+
+    def begun_for(self, budget: dict, overwrite: bool) -> dict:
+        """What the space follows from: the time and speed that the search was begun with, so that it can go on for longer and elsewhere."""
+        file = self.project / "budget.json"
+        if overwrite or not file.exists():
+            self.project.mkdir(exist_ok=True)
+            file.write_text(json.dumps(budget))
+        return json.loads(file.read_text())
 
     def refuse(self) -> None:
         if existing := [file for file in (self.model, self.page, self.project) if file.exists()]:

@@ -194,6 +194,23 @@ def test_the_command_is_quiet(tmp_path):
     assert done.returncode == 0 and done.stderr == "" and "lion" in json.loads(done.stdout) and "\033" not in done.stdout
 
 
+def test_a_search_goes_on_for_longer_in_the_space_it_was_begun_with(there, capsys, monkeypatch):
+    asked = []
+
+    class Told(Exception):
+        pass
+
+    def classifier(*_, **arguments):
+        asked.append((arguments["minutes"], arguments["speed"]))
+        raise Told
+
+    monkeypatch.setattr("keras_optlab.search.ImageClassifier", classifier)
+    data = stripes(there)
+    for options in (["--minutes", 3], ["--minutes", 8], ["--minutes", 8, "--overwrite"], ["--trials", 2, "--overwrite"]):
+        assert run(capsys, "search", data, *options)[0] == 1
+    assert [minutes for minutes, _ in asked] == [3, 3, 8, None] and asked[0][1] > 0
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(tmp_path):
     data = stripes(tmp_path)
