@@ -165,7 +165,7 @@ case, batch = sys.argv[1], int(sys.argv[2])
 shape = {"dense": (32, 32, 3), "vit": (96, 96, 3)}.get(case, (40, 40, 3))
 inputs = keras.Input(shape)
 def deep(x):
-    return layers.Dense(4096, "relu")(layers.Dense(8192, "relu")(layers.Flatten()(x)))
+    return layers.Dense(2048, "relu")(layers.Dense(4096, "relu")(layers.Flatten()(x)))
 x = deep(inputs) if case == "dense" else FAMILIES[case].features(inputs, FAMILIES[case].WIDTHS[1], FAMILIES[case].DEPTHS[1], 0.9, 0.0)
 start = tiny = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2, "softmax")])
 tiny.compile("adam", "sparse_categorical_crossentropy")

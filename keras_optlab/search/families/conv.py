@@ -4,7 +4,7 @@ from keras import layers
 
 from keras_optlab.search.families.parts import activated, stage_sides, stem
 
-WIDTHS, DEPTHS, STOCHASTIC_DEPTHS, SLOWNESS = (8, 32, 64), (1, 2, 3), (0.0,), 1.0
+WIDTHS, DEPTHS, STOCHASTIC_DEPTHS, SLOWNESS = (16, 32, 64), (1, 2, 3), (0.0,), 1.0
 
 
 def features(x, width: int, depth: int, momentum: float, stochastic_depth: float):

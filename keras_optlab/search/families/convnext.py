@@ -11,7 +11,7 @@ from keras import layers
 from keras_optlab.layers import LayerScale
 from keras_optlab.search.families.parts import activated, dropped, halvings, normalized, rates, stage_sides
 
-WIDTHS, DEPTHS, STOCHASTIC_DEPTHS, SLOWNESS = (8, 32, 96), (1, 2, 3), (0.0, 0.1, 0.2), 5.0
+WIDTHS, DEPTHS, STOCHASTIC_DEPTHS, SLOWNESS = (16, 32, 96), (1, 2, 3), (0.0, 0.1, 0.2), 4.0
 
 
 def patch(sides: tuple[int, int]) -> int:

@@ -11,7 +11,7 @@ from keras import layers
 from keras_optlab.layers import PositionEmbedding
 from keras_optlab.search.families.parts import activated, dropped, normalized, rates
 
-WIDTHS, DEPTHS, STOCHASTIC_DEPTHS, SLOWNESS = (16, 64, 192), (2, 4, 6), (0.0, 0.1, 0.2), 4.0
+WIDTHS, DEPTHS, STOCHASTIC_DEPTHS, SLOWNESS = (32, 64, 192), (2, 4, 6), (0.0, 0.1, 0.2), 4.0
 
 
 def halvings(sides: tuple[int, int]) -> int:
