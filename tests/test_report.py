@@ -17,7 +17,17 @@ from keras_optlab.report import html, text
 
 def test_every_section_is_told():
     page = Page(report.page(records()))
-    titles = ["Winning configuration", "Use the model", "Search", "Training", "Gradients", "Findings", "Predictions on the test images", "Data"]
+    titles = [
+        "Winning configuration",
+        "Use the model",
+        "Search",
+        "Hyperparameters",
+        "Training",
+        "Gradients",
+        "Findings",
+        "Predictions on the test images",
+        "Data",
+    ]
     facts = ["98.3 %", "10.2 %", "12,345", "keras.Sequential", "load_model", "out of memory", "bad.jpg", "truncated", "3.15.1", "21 November 2026"]
     assert [found["href"] for found in page.all("a")[1:]] == [f"#{found['id']}" for found in page.all("section")]
     for words in [*titles, "Versions and seeds", *facts]:
@@ -140,7 +150,7 @@ def test_a_huge_report_stays_below_two_megabytes():
     source = report.page(big)
     page = Page(source)
     assert len(source.encode()) < 2_000_000
-    assert "Left out" not in source and len(page.all("section")) == 9
+    assert "Left out" not in source and len(page.all("section")) == 10
     assert len(page.all("img")) == 24
 
 
@@ -175,9 +185,9 @@ def test_trials_are_ranked_marked_and_failures_shown():
     best_first = [float(found["data-v"]) for tag, found in page.tags if tag == "td" and "data-v" in found][:1]
     assert best_first == [max(t["score"] for t in records()["trials"] if t["status"] == "COMPLETED")]
     assert page.text.count("winner") >= 2
-    # The cross in the legend is one more.
-    assert len(page.all("path", **{"class": "cross bad"})) == 1 + sum(t["status"] == "FAILED" for t in records()["trials"])
-    assert len(page.all("circle", **{"class": "ring soft"})) == 1 + sum(t["status"] == "STOPPED" for t in records()["trials"])
+    # Twice against the best so far, each with one more in the legend, and once in each of three slices.
+    assert len(page.all("path", **{"class": "cross bad"})) == 2 + 5 * sum(t["status"] == "FAILED" for t in records()["trials"])
+    assert len(page.all("circle", **{"class": "ring soft"})) == 2 + 5 * sum(t["status"] == "STOPPED" for t in records()["trials"])
     assert "learning_rate" in re.findall(r"<thead>.*?</thead>", report.page(records()))[0], "branches share one column"
 
 

@@ -1,5 +1,6 @@
 """The report: plain records in, one self-contained page out."""
 
 from keras_optlab.report.html import is_page, page, save
+from keras_optlab.report.records import best_trial, ranked
 
-__all__ = ["is_page", "page", "save"]
+__all__ = ["best_trial", "is_page", "page", "ranked", "save"]

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from keras_optlab.report import grids, predictions, result, training, trials
+from keras_optlab.report import grids, predictions, records, result, space, training, trials
 from keras_optlab.report.text import escape
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -16,6 +16,7 @@ _SECTIONS = (
     result.winner,
     result.use,
     trials.search,
+    space.parameters,
     training.curves,
     training.gradients,
     training.findings,
@@ -30,7 +31,8 @@ def page(report: dict) -> str:
 
     Args:
         report: plain records, each optional: "title", "kind" ("search" or "train"), "created", "result", "objective", "direction", "winner",
-            "trials", "history", "gradients", "confusion", "class_names", "mistakes", "findings", "data", "versions", "seeds", "load".
+            "trials", "space", "importance",
+            "best_mean", "history", "gradients", "confusion", "class_names", "mistakes", "findings", "data", "versions", "seeds", "load".
             What is missing is left out of the page; None, NaN and infinities may stand anywhere; long lists are shown in part.
 
     Returns:
@@ -41,6 +43,7 @@ def page(report: dict) -> str:
         >>> "98.3" in report.page({"title": "digits", "result": {"test_accuracy": 0.983}})
         True
     """
+    report = records.first(report)
     body = "".join(_fitting([part(report) for part in _SECTIONS]))
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in re.findall(r'<section id="(\w+)"><h2>(.*?)</h2>', body))
     nav, title = f'<nav aria-label="Sections">{links}</nav>' if links else "", escape(report.get("title") or "Report", 120)

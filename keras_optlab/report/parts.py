@@ -34,6 +34,12 @@ def columns(*figures: str) -> str:
     return f'<div class="{kind}">{"".join(drawn)}</div>' if len(drawn) > 1 else "".join(drawn)
 
 
+def slices(title: str, figures: list[str], lead: str = "") -> str:
+    """Small figures under a heading, as many side by side as there is room for. `lead` is HTML."""
+    drawn = "".join(figures)
+    return f'<h3>{escape(title)}</h3><p class="note">{lead}</p><div class="slices">{drawn}</div>' if drawn else ""
+
+
 def fold(title: str, body: str) -> str:
     """A part that opens on request."""
     return f"<details><summary>{escape(title, 120)}</summary>{body}</details>" if body else ""

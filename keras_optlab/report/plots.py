@@ -137,6 +137,8 @@ def chart(
     share: bool = False,
     log: bool | None = None,
     scale: Scale | None = None,
+    across: Scale | None = None,
+    ticks: list[tuple[float, str]] | None = None,
     height: int = 240,
 ) -> str:
     """Curves and points over a common x axis as a figure.
@@ -145,24 +147,29 @@ def chart(
         title: heading of the figure.
         series: what to draw, later ones on top.
         description: what can be seen, in a sentence, for those who cannot see it.
-        x_label: name of the x axis, whose values are whole numbers.
+        x_label: name of the x axis.
         note: short remark beside the heading.
         share: whether the values are shares, labelled in per cent.
         log: logarithmic y axis; None decides by the values.
         scale: the y axis; None holds all values.
+        across: the x axis; None holds all positions, which are whole numbers.
+        ticks: (position, label) pairs of the x axis; None chooses them.
         height: of the plot area, in pixels.
     """
     values = np.concatenate([part for s in series for part in (s.y, s.upper) if part is not None])
     down = scale or Scale.around(values, False if share else log)
     positions = np.concatenate([s.x for s in series])
-    across = Scale(float(positions.min()), float(positions.max())) if len(set(positions)) > 1 else Scale.around(positions)
+    whole = across is None
+    if across is None:
+        across = Scale(float(positions.min()), float(positions.max())) if len(set(positions)) > 1 else Scale.around(positions)
+    ticks = across.ticks(6, integer=whole) if ticks is None else ticks
     body = ""
     for value, label in down.ticks(share=share):
         y = at(1 - down(value))
         body += f'<line class="grid" x1="0" x2="100%" y1="{y}" y2="{y}"/><text class="y" x="-8" y="{y}" dy=".32em">{label}</text>'
-    body += x_axis([(across(value), label) for value, label in across.ticks(6, integer=True)], height, x_label)
+    body += x_axis([(across(value), label) for value, label in ticks], height, x_label)
     body += "".join(_draw(s, across, down) for s in series)
-    keys = "".join(f'<span class="key">{_sample(s)}{text.escape(s.label)}</span>' for s in series if s.label)
+    keys = "".join(f'<span class="key">{sample(s)}{text.escape(s.label)}</span>' for s in series if s.label)
     lost = any(s.shape == "line" and not np.isfinite(s.y).all() for s in series)
     keys += f'<span class="key">{swatch(marker("cross", "bad", "11", "6"))}not finite</span>' if lost else ""
     note += " (log scale)" if down.log else ""
@@ -206,6 +213,11 @@ def _draw(s: Series, across: Scale, down: Scale) -> str:
     )
 
 
+def polyline(x: np.ndarray, y: np.ndarray, style: str, note: str) -> str:
+    """A line through places that are shares of the plot area; `note` shows on hovering."""
+    return _stretched(f'<path class="curve {style}" d="{_path(x, y)}"><title>{text.escape(note, 200)}</title></path>')
+
+
 def _stretched(body: str) -> str:
     return f'<svg width="100%" height="100%" viewBox="0 0 {_UNITS} {_UNITS}" preserveAspectRatio="none">{body}</svg>'
 
@@ -227,7 +239,8 @@ def marker(shape: str, style: str, x: str, y: str, note: str = "") -> str:
     return f'<svg x="{x}" y="{y}" overflow="visible"><path class="{shape} {style}" d="{_MARKERS[shape]}">{hint}</path></svg>'
 
 
-def _sample(s: Series) -> str:
+def sample(s: Series) -> str:
+    """How a series looks, for a legend."""
     body = {
         "line": f'<path class="curve {s.style}" d="M1 6H21"/>',
         "trail": f'<path class="curve {s.style}" d="M1 6H21"/>',

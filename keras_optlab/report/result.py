@@ -4,8 +4,8 @@ from collections import Counter
 
 from keras_optlab.report import plots
 from keras_optlab.report.parts import code, facts, section
+from keras_optlab.report.records import best_trial
 from keras_optlab.report.text import date, duration, escape, finite, interval, number, percent, plural, score, setting
-from keras_optlab.report.trials import best_trial
 
 
 def headline(report: dict) -> str:
@@ -66,7 +66,13 @@ def _alarm(report: dict) -> str:
 def winner(report: dict) -> str:
     """The winning configuration, as a table and as Python to paste."""
     best, values = report.get("winner") or {}, (report.get("winner") or {}).get("values") or {}
-    pairs = facts([(f"<code>{escape(name)}</code>", f"<code>{escape(setting(value), 120)}</code>") for name, value in list(values.items())[:100]])
+    pairs = facts(
+        [
+            (f"<code>{escape(name)}</code>", f"<code>{escape(setting(value), 120)}</code>")
+            for name, value in list(values.items())[:100]
+            if not str(name).startswith("tuner/")
+        ]
+    )
     source = code(best.get("code"), "The configuration as Python")
     body = f'<div class="columns narrow">{pairs}{source}</div>' if pairs and source else pairs + source
     trial = f"Trial {escape(best['trial_id'])}. " if best.get("trial_id") is not None else ""

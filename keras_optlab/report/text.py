@@ -29,8 +29,8 @@ def escape(value, length: int = 80) -> str:
 
 def finite(value) -> float | None:
     """The finite number `value` stands for, or None: for None, NaN, infinities, text and anything else."""
-    number = float(floats([value])[0])
-    return number if np.isfinite(number) else None
+    number = _float(value)
+    return number if abs(number) < 1e300 else None
 
 
 def floats(values) -> np.ndarray:

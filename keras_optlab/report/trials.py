@@ -1,30 +1,15 @@
-"""The search: best so far, learning curves and the table of trials."""
+"""The search: best so far, learning curves, Pareto front, schedules and the table of trials."""
 
 import numpy as np
 
+from keras_optlab.report.goals import front, schedules
 from keras_optlab.report.parts import columns, section, table
 from keras_optlab.report.plots import Scale, Series, chart, decimate
+from keras_optlab.report.records import best_trial, branches, finished, ranked, state
+from keras_optlab.report.scores import clouds, scores
 from keras_optlab.report.text import clip, duration, escape, finite, floats, is_share, plural, score, setting
 
-_ROWS, _FAILED_ROWS, _COLUMNS, _CURVES, _POINTS = 100, 20, 5, 150, 600
-_STATUS = {"COMPLETED": "done", "FAILED": "failed", "INVALID": "not finite", "STOPPED": "stopped", "RUNNING": "running"}
-
-
-def finished(trial: dict) -> bool:
-    """Whether a trial came to an end with a score."""
-    return trial.get("status", "COMPLETED") == "COMPLETED" and finite(trial.get("score")) is not None
-
-
-def best_trial(report: dict) -> dict | None:
-    """The winner's record, or else the finished trial with the best score."""
-    trials, named = report.get("trials") or [], (report.get("winner") or {}).get("trial_id")
-    ranked = _ranked(report)
-    return next((t for t in trials if named is not None and t.get("trial_id") == named and finished(t)), ranked[0] if ranked else None)
-
-
-def _ranked(report: dict) -> list[dict]:
-    sign = 1 if report.get("direction") == "min" else -1
-    return sorted(filter(finished, report.get("trials") or []), key=lambda trial: sign * finite(trial["score"]))
+_ROWS, _FAILED_ROWS, _COLUMNS, _CURVES = 100, 20, 5, 150
 
 
 def search(report: dict) -> str:
@@ -32,66 +17,46 @@ def search(report: dict) -> str:
     trials = report.get("trials") or []
     if len(trials) < 2 and report.get("kind") == "train":
         return ""
-    counts = {status: sum(_state(trial) == status for trial in trials) for status in ("failed", "not finite", "stopped", "running")}
+    counts = {status: sum(state(trial) == status for trial in trials) for status in ("failed", "not finite", "stopped", "running")}
     rest = "".join(f", {count:,} {status}" for status, count in counts.items() if count)
     lead = f"{plural(len(trials), 'trial')}: {sum(map(finished, trials)):,} finished{rest}."
-    return section("search", "Search", columns(_best_so_far(report), _curves(report)) + _table(report), lead)
+    figures = _best_so_far(report), _best_so_far(report, by_time=True), _curves(report), *front(report)
+    return section("search", "Search", columns(*figures) + schedules(report) + _table(report), lead + _best_mean(report))
 
 
-def _state(trial: dict) -> str:
-    status = trial.get("status", "COMPLETED")
-    return "not finite" if status == "COMPLETED" and not finished(trial) else _STATUS.get(status, str(status).lower())
+def _best_mean(report: dict) -> str:
+    """Under noise the best score seen is partly luck: which configuration the sampler's model holds for the best."""
+    seen, objective, best = report.get("best_mean") or {}, str(report.get("objective") or "score"), best_trial(report)
+    if best is None or finite(seen.get("mean")) is None:
+        return ""
+    spread = f" ± {score(seen['deviation'], objective)}" if finite(seen.get("deviation")) is not None else ""
+    told = f"trial {escape(seen.get('trial_id'), 24)}, {score(seen['mean'], objective)}{spread}"
+    same = " (the same)" if seen.get("trial_id") == best.get("trial_id") else ""
+    return f" Best score seen: trial {escape(best.get('trial_id'), 24)}, {score(best['score'], objective)}. Best expected score, noise apart: {told}{same}."
 
 
-def _best_so_far(report: dict) -> str:
+def _best_so_far(report: dict, by_time: bool = False) -> str:
     trials, objective, low_is_good = report.get("trials") or [], str(report.get("objective") or "score"), report.get("direction") == "min"
-    number = np.arange(1, len(trials) + 1, dtype=float)
-    scores, done = floats([t.get("score") for t in trials]), np.array([finished(t) for t in trials], bool)
+    values, done = scores(report)
+    number, name, across, title = np.arange(1, len(trials) + 1, dtype=float), "trials run", None, "Best so far"
+    if by_time:
+        seconds = np.clip(np.nan_to_num(floats([t.get("seconds") for t in trials]), posinf=0.0, neginf=0.0), 0, 1e9).cumsum()
+        if len(trials) < 2 or seconds[-1] - seconds[0] < 1e-3:
+            return ""
+        unit, size = next(pair for pair in (("hours", 3600), ("minutes", 60), ("seconds", 1)) if seconds[-1] > 2 * pair[1] or pair[1] == 1)
+        number, name, title = seconds / size, f"{unit} of training", "Best so far against time"
+        across = Scale(0.0, float(number[-1]))
     if not done.any():
         return ""
-    record = (np.fmin if low_is_good else np.fmax).accumulate(np.where(done, scores, np.nan))
-    scale = _score_scale(scores[done], low_is_good)
-    edge = (scale.low, scale.high)[low_is_good] if not scale.log else None
-    outside = done & ((scores > edge) if low_is_good else (scores < edge)) if edge is not None else np.zeros(len(trials), bool)
-    lost = np.array([_state(t) in ("failed", "not finite") for t in trials], bool)
-    stopped = np.array([_state(t) == "stopped" for t in trials], bool) & np.isfinite(scores)
-    bottom = 10**scale.low if scale.log else scale.low
-    raised = bottom * 10 ** (0.03 * (scale.high - scale.low)) if scale.log else bottom + 0.03 * (scale.high - scale.low)
-
-    def points(chosen: np.ndarray, y: np.ndarray, style: str, shape: str, label: str) -> Series:
-        keep = np.flatnonzero(chosen)
-        keep = keep[np.unique(np.linspace(0, len(keep) - 1, _POINTS).astype(int))] if len(keep) > _POINTS else keep
-        told = [score(scores[i], objective) if done[i] or stopped[i] else _state(trials[i]) for i in keep]
-        notes = tuple(f"Trial {clip(trials[i].get('trial_id', i), 24)}: {what}" for i, what in zip(keep, told))
-        return Series(number[keep], y[keep], style, shape, label if len(keep) else "", notes=notes)
-
+    record = (np.fmin if low_is_good else np.fmax).accumulate(np.where(done, values, np.nan))
     x, y = np.repeat(number, 2)[1:], np.repeat(record, 2)[:-1]
     changes = np.append(True, (y[1:] != y[:-1])) | np.append(y[1:] != y[:-1], True)
-    winner = best_trial(report)
-    best = np.array([t is winner for t in trials], bool)
-    size = "soft tiny" if len(trials) > 150 else "soft"
-    series = [
-        points(done & ~outside & ~best, scores, size, "dot", "trial"),
-        points(stopped, scores, size, "ring", "stopped early"),
-        points(outside, np.full(len(trials), edge if edge is not None else np.nan), "soft", "above" if low_is_good else "below", "off the scale"),
-        Series(x[changes], y[changes], "first", "trail", label="best so far"),
-        points(lost, np.full(len(trials), raised), "bad", "cross", "failed"),
-        points(best, scores, "best", "star", "winner"),
-    ]
-    told = f"The best {objective} after {plural(len(trials), 'trial')} is {score(record[-1], objective)}; {int(lost.sum())} failed."
-    return chart("Best so far", series, description=told, x_label="trials run", note=objective, share=is_share(objective), scale=scale)
-
-
-def _score_scale(scores: np.ndarray, low_is_good: bool) -> Scale:
-    """A scale for the scores worth telling apart: far outliers on the bad side lie beyond its edge."""
-    scale = Scale.around(scores, None if low_is_good else False)
-    if scale.log or len(scores) < 5:
-        return Scale(scale.low - 0.06 * (scale.high - scale.low), scale.high, scale.log)
-    lower, upper = np.quantile(scores, [0.25, 0.75])
-    reach = 3 * (upper - lower)
-    kept = scores[scores <= upper + reach] if low_is_good else scores[scores >= lower - reach]
-    scale = Scale.around(kept)
-    return Scale(scale.low - 0.06 * (scale.high - scale.low), scale.high)
+    points, scale = clouds(report, number)
+    # Failures and the winner lie over the line.
+    series = [*points[:-2], Series(x[changes], y[changes], "first", "trail", label="best so far"), *points[-2:]]
+    failed = sum(state(trial) in ("failed", "not finite") for trial in trials)
+    told = f"The best {objective} after {plural(len(trials), 'trial')} is {score(record[-1], objective)}; {failed} failed."
+    return chart(title, series, description=told, x_label=name, note=objective, share=is_share(objective), scale=scale, across=across)
 
 
 def _metric(report: dict) -> str | None:
@@ -113,7 +78,10 @@ def _curves(report: dict) -> str:
         values = floats(trial["curve"][metric])
         return Series(*decimate(np.arange(1.0, len(values) + 1), values, points), *look)
 
-    series = [curve(trial, 40, "faint", "trail", "" if i else "other trials") for i, trial in enumerate(kept)]
+    early = [trial for trial in kept if state(trial) != "done"]
+    full = [trial for trial in kept if state(trial) == "done"]
+    series = [curve(trial, 40, "light", "trail", "" if i else "other trials") for i, trial in enumerate(full)]
+    series += [curve(trial, 40, "stopped", "trail", "" if i else "stopped early or failed") for i, trial in enumerate(early)]
     series += [curve(trial, 400, "best", "line", f"winner, trial {clip(trial.get('trial_id'), 24)}") for trial in won]
     values = np.concatenate([one.y[np.isfinite(one.y)] for one in series])
     # A few runs that exploded must not flatten all the others.
@@ -127,28 +95,37 @@ def _curves(report: dict) -> str:
 
 def _table(report: dict) -> str:
     trials, objective, winner = report.get("trials") or [], str(report.get("objective") or "score"), best_trial(report)
-    ranked = _ranked(report)
+    order, settings, goals = ranked(report), branches(trials), [name for name, _ in (report.get("objectives") or [])[1:4]]
     rest = [trial for trial in trials if not finished(trial)]
-    shown = ranked[:_ROWS] + rest[:_FAILED_ROWS]
+    shown = order[:_ROWS] + rest[:_FAILED_ROWS]
     seen: dict[str, list] = {}
     for trial in shown:
-        for name, value in _settings(trial).items():
+        for name, value in settings(trial).items():
             seen.setdefault(name, []).append(value)
     own = [name for name, values in seen.items() if len(set(map(setting, values))) > 1 and 2 * len(values) >= len(shown)][:_COLUMNS]
     rows = []
     for trial in shown:
-        values = _settings(trial)
+        values = settings(trial)
         others = "".join(f"<span>{escape(name, 40)}={escape(setting(values[name]), 24)}</span> " for name in [name for name in values if name not in own][:8])
         cells = "".join(_cell(values, name) for name in own)
-        state = escape(_state(trial), 24) + (f" <small>{escape(trial['error'], 140)}</small>" if trial.get("error") else "")
+        ended = escape(state(trial), 24) + (f" <small>{escape(trial['error'], 140)}</small>" if trial.get("error") else "")
         mark = ' <span class="tag">winner</span>' if trial is winner else ""
         rows.append(
             f'<tr{" class=won" if trial is winner else ""}><th scope="row">{escape(trial.get("trial_id", ""), 24)}{mark}</th>'
             f'<td class="n"{_order(trial.get("score"))}>{score(trial.get("score"), objective)}</td>'
-            f'<td class="n"{_order(trial.get("seconds"))}>{duration(trial.get("seconds"))}</td><td>{state}</td>{cells}<td class="rest">{others}</td></tr>'
+            f"{''.join(_goal(trial, name) for name in goals)}"
+            f'<td class="n"{_order(trial.get("seconds"))}>{duration(trial.get("seconds"))}</td><td>{ended}</td>{cells}<td class="rest">{others}</td></tr>'
         )
-    heads = [("", "Trial"), ("n", objective), ("n", "Time"), ("", "Ended"), *(("", name) for name in own), ("rest", "Other settings")]
-    kept = f"The best {min(_ROWS, len(ranked)):,} of {plural(len(ranked), 'finished trial')}, and {min(_FAILED_ROWS, len(rest)):,} of {len(rest):,} others."
+    heads = [
+        ("", "Trial"),
+        ("n", objective),
+        *(("n", name) for name in goals),
+        ("n", "Time"),
+        ("", "Ended"),
+        *(("", name) for name in own),
+        ("rest", "Other settings"),
+    ]
+    kept = f"The best {min(_ROWS, len(order)):,} of {plural(len(order), 'finished trial')}, and {min(_FAILED_ROWS, len(rest)):,} of {len(rest):,} others."
     return table(heads, rows, "sortable") + (f'<p class="note">{kept}</p>' if len(shown) < len(trials) else "")
 
 
@@ -157,14 +134,9 @@ def _cell(values: dict, name: str) -> str:
     return f'<td class="{kind}"{_order(values.get(name))}>{escape(setting(values[name]), 30) if name in values else ""}</td>'
 
 
-def _settings(trial: dict) -> dict:
-    """A trial's values; "lion/learning_rate" is "learning_rate" where "lion" was chosen, so that branches of the space share a column."""
-    values = trial.get("values") or {}
-    chosen, result = {str(value) for value in values.values()}, {}
-    for name, value in values.items():
-        branch, _, last = str(name).rpartition("/")
-        result[last if branch in chosen and last not in values and last not in result else str(name)] = value
-    return result
+def _goal(trial: dict, name: str) -> str:
+    value = (trial.get("scores") or {}).get(name)
+    return f'<td class="n"{_order(value)}>{score(value, name)}</td>'
 
 
 def _order(value) -> str:
