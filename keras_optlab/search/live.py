@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 
 from keras_optlab.report.text import clip, duration, finite, score, setting
+from keras_optlab.search.log import logger
 
-logger = logging.getLogger("keras_optlab.search")
 PER_SECOND = 2  # how often the table is drawn anew
 ROWS = 16  # most trials in the table
 BEST = 4  # of which these are the best ones, where not all fit

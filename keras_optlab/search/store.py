@@ -51,8 +51,7 @@ def read(path: str | os.PathLike, name: str | None = None) -> dict:
         store = Store(path / FILE if path.is_dir() else path)
     if not store.exists():
         raise FileNotFoundError(f"`path` must be the folder of a search, its {FILE} or its `storage`. Received: path='{store}'. There is no search.")
-    trials = store.load()
-    return {"name": store.name, **{k: store.facts.get(k) for k in ("objective", "direction", "sampler", "seed", "elapsed", "space")}, "trials": trials}
+    return store.plain()
 
 
 class Store:
@@ -103,6 +102,11 @@ class Store:
         if self.facts.get("format", 0) > FORMAT:
             raise FatalRuntimeError(f"{self} was written by a newer version of keras_optlab (format {self.facts['format']}, here {FORMAT}). Update it.")
         return [self._seen(*pair) for pair in trials]
+
+    def plain(self) -> dict:
+        """The search as `read` returns it."""
+        trials = self.load()
+        return {"name": self.name, **{k: self.facts.get(k) for k in ("objective", "direction", "sampler", "seed", "elapsed", "space")}, "trials": trials}
 
     def changed(self) -> list[dict]:
         """Records of the trials that other workers have started or finished since the last look; and `facts`, read anew."""

@@ -1,33 +1,29 @@
 """How a search stands, in words."""
 
-import os
 import shutil
 import textwrap
 from collections import Counter
-from pathlib import Path
 
 from keras_optlab import report
 from keras_optlab.report.text import clip, duration, finite, percent, plural, score, setting
-from keras_optlab.search import store
 from keras_optlab.search.importance import importance
 
 CAUSES, NAMES = 3, 6  # most errors and hyperparameters named
 
 
-def summary(path: str | os.PathLike, num_trials: int = 10) -> str:
+def summary(search: dict, num_trials: int = 10) -> str:
     """The best trials of a search, what mattered and what failed, as lines of text.
 
     Args:
-        path: the project's folder, or its `search.sqlite3`.
+        search: what `store.read` returns.
         num_trials: how many trials to show.
 
     Example:
 
-        print(summary("digits_search"))
+        print(summary(keras_optlab.search.store.read("digits_search")))
     """
-    if not Path(path).is_file() and not Path(path, store.FILE).exists():
-        return f"{path}: no trial was run yet."
-    search = store.read(path)
+    if not search["trials"]:
+        return f"{search['name']}: no trial was run yet."
     goals = [search["objective"]] if isinstance(search["objective"], str) else list(search["objective"])
     counts = Counter(trial["status"] for trial in search["trials"])
     ended = [f"{counts[status]} {word}" for status, word in (("FAILED", "failed"), ("STOPPED", "stopped early"), ("RUNNING", "running")) if counts[status]]

@@ -14,10 +14,12 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalError, FatalTypeError
 
-from keras_optlab.search import log, outcomes, store
+from keras_optlab.search import live, outcomes, store
 from keras_optlab.search.checkpoints import Checkpoints, record_of, writing
+from keras_optlab.search.image_classifiers import ImageClassifier
 from keras_optlab.search.log import logger
 from keras_optlab.search.oracle import Oracle
+from keras_optlab.search.summary import summary
 from keras_optlab.search.tables import LeaseLost
 from keras_optlab.search.watch import OutOfTime, StartAnew, Watch, copies, tensorboard
 from keras_optlab.training.resume import State
@@ -124,6 +126,7 @@ class Tuner(keras_tuner.Tuner):
         )
         self.max_minutes, self.deadline, self.keep, self.checkpoints = max_minutes, math.inf, keep, Checkpoints(folder)
         self._watch, self._round = None, 0
+        self.progress = live.Progress(self)
         oracle.reload()
 
     def save(self) -> None:
@@ -146,7 +149,7 @@ class Tuner(keras_tuner.Tuner):
         """
         if "verbose" in fit_kwargs:
             self.oracle.verbose = fit_kwargs["verbose"]
-        with log.lines(self.oracle.verbose):
+        with self.progress.shown(self.oracle.verbose):
             self.oracle.begin()
             try:
                 if self.max_minutes:
@@ -231,6 +234,8 @@ class Tuner(keras_tuner.Tuner):
             them, or a list.
         """
         callbacks = kwargs.pop("callbacks", None) or []
+        if self.progress.table and type(self.hypermodel).fit in (keras_tuner.HyperModel.fit, ImageClassifier.fit):
+            kwargs.setdefault("verbose", 0)  # the table says more than Keras' bars
         self._round += 1
         if "tuner/epochs" in trial.hyperparameters.values:
             kwargs["epochs"] = trial.hyperparameters.values["tuner/epochs"]
@@ -400,6 +405,14 @@ class Tuner(keras_tuner.Tuner):
         file = self._kept(best[0].trial_id) if best else None
         file = record_of(file) if file is not None else None
         return json.loads(file.read_text()) if file is not None and file.exists() else None
+
+    def results_summary(self, num_trials: int = 10) -> None:
+        """Prints how the search stands: the best trials, what mattered, what failed.
+
+        Args:
+            num_trials: how many trials to show.
+        """
+        print(summary(self.oracle.store.copy().plain(), num_trials))
 
     def records(self) -> list[dict]:
         """All trials as plain data, read from the store.

@@ -98,6 +98,7 @@ class Watch(keras.callbacks.Callback):
                 self.tuner.oracle.report(self.trial.trial_id, self.reported, value)
             self.reported += 1
             self.keep(self.model, value)
+            self.tuner.progress.epoch(self.trial.trial_id, epoch, self.params.get("epochs"), value)
         self.epochs += not self.cut
         self.tuner.on_epoch_end(self.trial, self.model, epoch, logs=logs)
         if not self.cut and self.fits == 1:
