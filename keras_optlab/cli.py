@@ -163,11 +163,10 @@ def search(args) -> int:
             + (f", at most {args.trials} trials" if args.trials else "")
             + "; Ctrl-C saves the best so far."
         )
-        logging.getLogger("keras_optlab").setLevel(logging.INFO)
     interrupted = False
     try:
-        with Stop.on_ctrl_c():
-            tuner.search(images, callbacks=[GradientMonitor(), Stop(), *([Progress()] if sys.stderr.isatty() else [])], verbose=0)
+        with Stop.on_ctrl_c(), tuner.progress.shown(not args.json):
+            tuner.search(images, callbacks=[GradientMonitor(), Stop()], verbose=0)
     except KeyboardInterrupt:
         interrupted = True
         tell("\nInterrupted: saving the best so far. The same command goes on.", 130)
@@ -181,7 +180,7 @@ def search(args) -> int:
             + ". Give more --minutes, or --trials instead."
         )
     model = layers.raw_pixel_model(tuner.get_best_models()[0], images)
-    record = results.of_search(tuner, images, model, args.seed) | {"request": wanted, "finished": not interrupted}
+    record = results.of_search(tuner, images, model, args.seed) | seen(out.project) | {"request": wanted, "finished": not interrupted}
     out.save(model, record)
     return out.show(record, args.json) or (130 if interrupted else 0)
 
@@ -285,14 +284,24 @@ def show(args) -> int:
     return tell("\n".join(lines) + (f"\nReference: {about['reference']}" if about["reference"] else ""))
 
 
-def write_report(args) -> int:
+def seen(project: Path) -> dict:
+    """What the store of a search tells the report."""
     from keras_optlab.search import store
+    from keras_optlab.search.importance import importance
 
+    found = store.read(project)
+    return {n: found[n] for n in ("objective", "direction", "trials", "space", "best_mean") if n in found} | {"importance": importance(found)}
+
+
+def write_report(args) -> int:
     project = Path(args.project)
     project = (project.parent if project.is_file() else project).resolve()
-    found = store.read(project)
-    record = results.read(project / "result.json") if (project / "result.json").exists() else {"title": found["name"].removesuffix("_search"), "kind": "search"}
-    record |= {n: found[n] for n in ("objective", "direction", "trials")}
+    found, finished = seen(project), project / "result.json"
+    record = (results.read(finished) if finished.exists() else {"title": project.name.removesuffix("_search"), "kind": "search"}) | found
+    if not finished.exists() and (best := report.best_trial(record)):
+        record |= {"winner": {n: best[n] for n in ("trial_id", "values")}, "history": best["curve"]}
+        if (monitored := project / f"record_{best['trial_id']}.json").exists():
+            record |= results.monitored(json.loads(monitored.read_text()))
     page = project.with_name(f"{project.name.removesuffix('_search')}.html")
     if page.exists() and not report.is_page(page):
         raise ValueError(f"{page} exists and is no report. Rename it, or the project.")
@@ -323,18 +332,6 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
     on_test_batch_begin = on_train_batch_begin
-
-
-class Progress(keras.callbacks.Callback):
-    """One line that follows the epochs of the training that runs, on a terminal."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        shown = ", ".join(f"{n} {v:.4g}" for n, v in (logs or {}).items() if n in ("loss", "val_loss", "val_accuracy"))
-        sys.stderr.write(f"\r\033[K  epoch {epoch + 1}/{self.params.get('epochs', '?')}: {shown}\r")
-        sys.stderr.flush()
-
-    def on_train_end(self, logs=None):
-        sys.stderr.write("\033[K")
 
 
 class Output:

@@ -51,6 +51,15 @@ def test_a_search_and_what_comes_after_it(there, capsys):
     assert "Test accuracy" in out and "model.compile(" in out and "keras-optlab predict" in out
     model, page, project = (there / "saved_models" / name for name in ("stripes.keras", "stripes.html", "stripes_search"))
     assert "test accuracy" in page.read_text() and not list(there.glob("saved_models/.*"))
+    assert "Trial 0001: val_accuracy" in err and "Epoch" not in out + err
+    assert "Score against each" in page.read_text() and "too few finished trials" in page.read_text()
+    (project / "result.json").rename(project / "elsewhere.json")
+    assert run(capsys, "report", project)[0] == 0
+    unfinished = page.read_text()
+    assert "Winning configuration" in unfinished and "Gradient norm per layer" in unfinished and "test accuracy" not in unfinished
+    (project / "elsewhere.json").rename(project / "result.json")
+    status, told, _ = run(capsys, "report", project, "--json")
+    assert status == 0 and json.loads(told) == {"report": str(page)} and "test accuracy" in page.read_text()
 
     written = model.stat().st_mtime_ns
     status, again, _ = run(capsys, *command)
@@ -256,6 +265,7 @@ def test_a_report_replaces_reports_only(there, capsys, monkeypatch):
     monkeypatch.chdir(there / "mine")
     for _ in range(2):
         assert run(capsys, "report", ".")[0] == 0 and "<!doctype html>" in page.read_text()
+    assert "too few finished trials" in page.read_text()
 
 
 def test_lists_take_a_pattern_alone(capsys):
