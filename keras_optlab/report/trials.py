@@ -106,7 +106,10 @@ def _table(report: dict) -> str:
     rows = []
     for trial in shown:
         values = settings(trial)
-        others = "".join(f"<span>{escape(name, 40)}={escape(setting(values[name]), 24)}</span> " for name in [name for name in values if name not in own][:8])
+        more = [name for name in values if name not in own]
+        others = f'<td class="rest{" many" if len(more) > 3 else ""}">' + "".join(
+            f"<span>{escape(name, 40)}={escape(setting(values[name]), 24)}</span> " for name in more[:8]
+        )
         cells = "".join(_cell(values, name) for name in own)
         ended = escape(state(trial), 24) + (f" <small>{escape(trial['error'], 140)}</small>" if trial.get("error") else "")
         mark = ' <span class="tag">winner</span>' if trial is winner else ""
@@ -114,7 +117,7 @@ def _table(report: dict) -> str:
             f'<tr{" class=won" if trial is winner else ""}><th scope="row">{escape(trial.get("trial_id", ""), 24)}{mark}</th>'
             f'<td class="n"{_order(trial.get("score"))}>{score(trial.get("score"), objective)}</td>'
             f"{''.join(_goal(trial, name) for name in goals)}"
-            f'<td class="n"{_order(trial.get("seconds"))}>{duration(trial.get("seconds"))}</td><td>{ended}</td>{cells}<td class="rest">{others}</td></tr>'
+            f'<td class="n"{_order(trial.get("seconds"))}>{duration(trial.get("seconds"))}</td><td>{ended}</td>{cells}{others}</td></tr>'
         )
     heads = [
         ("", "Trial"),
