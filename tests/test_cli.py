@@ -51,7 +51,7 @@ def test_a_search_and_what_comes_after_it(there, capsys):
     assert "Test accuracy" in out and "model.compile(" in out and "keras-optlab predict" in out
     model, page, project = (there / "saved_models" / name for name in ("stripes.keras", "stripes.html", "stripes_search"))
     assert "test accuracy" in page.read_text() and not list(there.glob("saved_models/.*"))
-    assert "Trial 0001: val_accuracy" in err and "Epoch" not in out + err
+    assert "Epoch" not in out + err
     assert "Score against each" in page.read_text() and "too few finished trials" in page.read_text()
     (project / "result.json").rename(project / "elsewhere.json")
     assert run(capsys, "report", project)[0] == 0

@@ -170,7 +170,7 @@ def sparkline(values, width: int) -> str:
     """The course of some values in `width` characters; a blank is what is not finite."""
     numbers = [finite(value) for value in values]
     if len(numbers) > width > 0:
-        numbers = [numbers[math.ceil((i + 1) * len(numbers) / width) - 1] for i in range(width)]
+        numbers = [numbers[round(i * (len(numbers) - 1) / max(1, width - 1))] for i in range(width)]  # the first and the last among them
     known = [number for number in numbers if number is not None]
     low, span = (min(known), max(known) - min(known)) if known else (0.0, 0.0)
     places = [None if number is None else round((number - low) / span * 7) if 0 < span < math.inf else 3 for number in numbers]
