@@ -201,7 +201,7 @@ def test_summaries_after_a_restart(settings, capsys):
     assert "Default search space size: 3" in capsys.readouterr().out
     tuner.results_summary(2)
     out = capsys.readouterr().out
-    assert out.count("Score: ") == 2 and "x: " in out
+    assert out.count("default_objective ") == 2 and "x=" in out
 
 
 def test_the_line_per_trial_is_short_and_verbose_0_is_silent(settings, caplog, capsys):
