@@ -294,13 +294,15 @@ def seen(project: Path) -> dict:
 
 
 def write_report(args) -> int:
+    from keras_optlab.search.checkpoints import record_of
+
     project = Path(args.project)
     project = (project.parent if project.is_file() else project).resolve()
     found, finished = seen(project), project / "result.json"
     record = (results.read(finished) if finished.exists() else {"title": project.name.removesuffix("_search"), "kind": "search"}) | found
     if not finished.exists() and (best := report.best_trial(record)):
         record |= {"winner": {n: best[n] for n in ("trial_id", "values")}, "history": best["curve"]}
-        if (monitored := project / f"record_{best['trial_id']}.json").exists():
+        if best.get("checkpoint") and (monitored := record_of(project / best["checkpoint"])).exists():
             record |= results.monitored(json.loads(monitored.read_text()))
     page = project.with_name(f"{project.name.removesuffix('_search')}.html")
     if page.exists() and not report.is_page(page):

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from search_cases import Formula, no_waiting_for_the_disk
 
-from keras_optlab.search import Tuner, live
+from keras_optlab.search import Tuner, live, store
 from keras_optlab.search.importance import importance
 from keras_optlab.search.summary import summary
 
@@ -287,5 +287,5 @@ def test_the_summary_of_nothing_and_of_failures(tmp_path, capsys):
             raise ValueError("nothing works")
 
     searched(tmp_path, 3, Failing)
-    said = summary(tmp_path / "mine")
+    said = summary(store.read(tmp_path / "mine"))
     assert "3 trials, 3 failed" in said and "Failed 3 times: ValueError: nothing works" in said and "too few" in said
