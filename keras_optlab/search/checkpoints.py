@@ -79,11 +79,16 @@ class Checkpoints:
                     os.link(old, new)
                 except OSError:  # a file system without links
                     shutil.copyfile(old, new)
-                old.unlink(missing_ok=True)
+                if old.name.startswith(f"checkpoint_{trial_id}."):  # another trial may be asked again
+                    old.unlink(missing_ok=True)
         except (DamagedState, FileNotFoundError) as error:
             logger.warning("The weights of trial %s at its best epoch are lost: %s", trial_id, error)
             return False
         return True
+
+    def with_state(self) -> set[str]:
+        """Ids of the trials of which there is a state."""
+        return {file.name.removeprefix("state_").partition(".")[0] for file in self.folder.glob("state_*.npz")}
 
     def drop_states(self, trial_id: str) -> None:
         for *_, file in self._states(trial_id):

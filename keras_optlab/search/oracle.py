@@ -11,7 +11,7 @@ import uuid
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_optlab.search import samplers
+from keras_optlab.search import pruning, samplers
 from keras_optlab.search.heartbeat import Heartbeat
 from keras_optlab.search.log import logger
 from keras_optlab.search.space import Space, differences
@@ -83,6 +83,7 @@ class Oracle(keras_tuner.Oracle):
         self._started: dict[str, float] = {}
         self._steps: dict[str, int] = {}
         self._epochs: dict[str, dict[int, float]] = {}
+        self.pruning: pruning.Pruning | None = None
         self._flushed = time.monotonic()
         self._mutex = threading.RLock()  # KerasTuner's own lock stays closed after an exception
 
@@ -215,13 +216,11 @@ class Oracle(keras_tuner.Oracle):
         """The sampler's next values: `{"status": "RUNNING", "values": ...}`, or `{"status": "STOPPED"}` if none are left."""
         sampler = self.sampler(Space(self.hyperparameters.space), self.seed)
         sign = 1 if self.objective.direction == "max" else -1
-        for record in self.records.values():
-            if record["status"] != TrialStatus.RUNNING:
-                sampler.tell(record["values"], None if record["score"] is None else sign * record["score"])
-            elif record["attempts"] >= DEATHS:
-                sampler.tell(record["values"], None)
+        for values, record, score in pruning.told(self.records, sign):
+            if record["status"] == TrialStatus.RUNNING and record["attempts"] < DEATHS:
+                sampler.wait(values)
             else:
-                sampler.wait(record["values"])
+                sampler.tell(values, score)
         values = sampler.ask()
         if values is None:
             logger.info("The search space is exhausted: no configuration is left that was not tried.")
@@ -255,11 +254,10 @@ class Oracle(keras_tuner.Oracle):
             self._look()
             if trial := self._take_up(DEATHS):
                 return trial
-            full = self.max_trials and len(self.trials) >= self.max_trials
-            response = {"status": TrialStatus.STOPPED} if full else self.populate_space(f"{len(self.trials):04d}")
-            if response["status"] != TrialStatus.RUNNING:
+            values = self._values()
+            if values is None:
                 return self._take_up(math.inf)
-            if trial := self._start(response["values"]):
+            if trial := self._start(values):
                 return trial  # else another worker was faster, and what it has started is to be known before a suggestion
 
     def _take_up(self, deaths: float) -> Trial | None:
@@ -274,12 +272,19 @@ class Oracle(keras_tuner.Oracle):
                     return self.trials[trial_id]
         return None
 
+    def _values(self) -> dict | None:
+        """Those of the next trial, in which a stopped one goes on or a new configuration begins; `None` if there is neither."""
+        values = self.pruning.promote() if self.pruning else None
+        if values is None and not (self.max_trials and len(pruning.configurations(self.records)) >= self.max_trials):
+            values = self.populate_space(f"{len(self.trials):04d}").get("values")
+        return self.pruning.promote(ending=True) if values is None and self.pruning else values
+
     def _start(self, values: dict) -> Trial | None:
         trial_id = f"{len(self.trials):04d}"
         if not self.store.begin(trial_id, Space(self.hyperparameters.space).for_optuna(values), values=values, attempts=1):
             return None
-        self.records[trial_id] = {"trial_id": trial_id, "status": TrialStatus.RUNNING, "score": None, "values": values, "attempts": 1, "error": None}
-        self.trials[trial_id] = self._restore(self.records[trial_id])
+        record = {"trial_id": trial_id, "status": TrialStatus.RUNNING, "score": None, "values": values, "attempts": 1, "error": None, "reported": {}}
+        self.records[trial_id], self.trials[trial_id] = record, self._restore(record)
         self.start_order.append(trial_id)
         return self.trials[trial_id]
 
@@ -316,7 +321,7 @@ class Oracle(keras_tuner.Oracle):
         """Notes the objective after epoch `step` of a running trial. It is committed at once where there are workers, else every few seconds."""
         with self._mutex:
             epochs = self._epochs[trial_id]
-            epochs[step] = value
+            epochs[step] = self.records[trial_id]["reported"][step] = value
             self._steps[trial_id] = max(self._steps[trial_id], step + 1)
             due = time.monotonic() - self._flushed > FLUSH
             if due or self.store.shared:
@@ -357,22 +362,25 @@ class Oracle(keras_tuner.Oracle):
         trial.score, trial.best_step = (max if self.objective.direction == "max" else min)(finite, key=lambda pair: pair[0])
 
     def end_trial(self, trial: Trial) -> None:
-        """Commits the result of a trial: its score, or, if it raised or scored NaN or infinity, that it failed and why."""
+        """Commits the result of a trial: its score, that a pruner has stopped it, or, if it raised or scored NaN or infinity, that it failed and why."""
         with self._mutex:
             own = self.trials[trial.trial_id]
             own.hyperparameters, own.status, own.message = trial.hyperparameters, trial.status, trial.message
             self.update_space(own.hyperparameters)
             facts = self._facts.get(own.trial_id, {})
-            if own.status == TrialStatus.COMPLETED:
+            if own.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED):
                 self.score_trial(own)
                 if not math.isfinite(own.score):
                     own.message = facts["error"] = f"The objective `{self.objective.name}` was {own.score}."
                     own.status, own.score = TrialStatus.FAILED, None
+                elif own.status == TrialStatus.STOPPED:
+                    own.score = None
             else:
                 own.status, own.score = TrialStatus.FAILED, None
                 facts.setdefault("error", headline(own.message or ""))
             if own.status == TrialStatus.FAILED:
                 trial.status, trial.message = own.status, own.message
+                facts.pop("stopped", None)
                 facts["message"] = own.message
             self._commit(own, facts)
             self._log(self.records[own.trial_id])
@@ -400,9 +408,13 @@ class Oracle(keras_tuner.Oracle):
     def _log(self, record: dict) -> None:
         name = self.objective.name
         best = self.get_best_trials(1)
-        result = f"{name} {record['score']:.5g}" if record["score"] is not None else f"failed with {textwrap.shorten(record['error'], 120)}"
+        if record["status"] == TrialStatus.STOPPED:
+            result = f"stopped after epoch {record['stopped']}"
+        else:
+            result = f"{name} {record['score']:.5g}" if record["score"] is not None else f"failed with {textwrap.shorten(record['error'], 120)}"
         so_far = f" (best {best[0].score:.5g} in {best[0].trial_id})" if best else ""
-        values = [f"{k.rsplit('/', 1)[-1]}={v:.3g}" if isinstance(v, float) else f"{k.rsplit('/', 1)[-1]}={v}" for k, v in record["values"].items()]
+        configuration = pruning.plain(record["values"])
+        values = [f"{k.rsplit('/', 1)[-1]}={v:.3g}" if isinstance(v, float) else f"{k.rsplit('/', 1)[-1]}={v}" for k, v in configuration.items()]
         shown = textwrap.shorten(", ".join(values), 100, placeholder=" ...")
         logger.info("Trial %s: %s%s, %.1f s: %s", record["trial_id"], result, so_far, record["seconds"], shown)
 
@@ -413,7 +425,8 @@ class Oracle(keras_tuner.Oracle):
 
     def remaining_trials(self) -> int | None:
         """How many trials are left to finish; `None` without `max_trials`."""
-        return max(0, self.max_trials - len(self.end_order)) if self.max_trials else None
+        ended = sum(trials[-1]["status"] != TrialStatus.RUNNING for trials in pruning.configurations(self.records).values())
+        return max(0, self.max_trials - ended) if self.max_trials else None
 
 
 def headline(message: str) -> str:

@@ -21,8 +21,9 @@ STATUS = {"COMPLETE": "COMPLETED", "FAIL": "FAILED", "PRUNED": "STOPPED", "RUNNI
 
 
 def record(trial: optuna.trial.FrozenTrial) -> dict:
-    """A trial as a plain dict: "trial_id", "status", "score", "seconds", "values", "error", "curve", and what else was noted of it."""
+    """A trial as a dict: "trial_id", "status", "score", "seconds", "values", "error", "curve", "reported" (objective by epoch), and what else was noted."""
     plain = {"trial_id": f"{trial.number:04d}", "seconds": None, "values": dict(trial.params), "error": None, "curve": {}, "attempts": 1}
+    plain["reported"] = dict(trial.intermediate_values)
     return plain | trial.user_attrs | {"status": STATUS[trial.state.name], "score": trial.value if trial.state == TrialState.COMPLETE else None}
 
 
@@ -244,7 +245,7 @@ class Store:
         Args:
             trial_id: KerasTuner's id.
             parameters: as in `begin`; those that were declared while it ran are added.
-            score: the objective's value; `None`: the trial failed.
+            score: the objective's value; `None`: the trial failed, or was stopped if `facts` has "stopped".
             steps: number of epochs reported; later ones, left by an interrupted run of the same trial, are deleted.
             epochs: the objective after epochs that were not noted yet, {step: value}.
             seconds: as in `count`.
@@ -255,7 +256,8 @@ class Store:
             LeaseLost: if another worker has taken it over. Nothing is written.
         """
         params, distributions = self._name(parameters)
-        arguments = (self._keys[trial_id], self._tokens.get(trial_id, 0), params, distributions, facts, epochs or {}, steps, score)
+        state = "COMPLETE" if score is not None else "PRUNED" if "stopped" in facts else "FAIL"
+        arguments = (self._keys[trial_id], self._tokens.get(trial_id, 0), params, distributions, facts, epochs or {}, steps, state, score)
         with self._errors("written"), self._named(trial_id), self._tables.finishing(*arguments) as connection:
             changes = {}
             if space is not None:
@@ -266,7 +268,7 @@ class Store:
                 self._tables.note_study(connection, changes)
         self.facts |= changes
         self._distributions |= distributions
-        self._known[self._keys[trial_id]] = "FAIL" if score is None else "COMPLETE"
+        self._known[self._keys[trial_id]] = state
         del self._tokens[trial_id]
 
     def _count(self, connection, seconds: float) -> None:

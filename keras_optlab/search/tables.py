@@ -150,7 +150,9 @@ class Tables:
             self._values(connection, key, values)
 
     @contextlib.contextmanager
-    def finishing(self, key: int, token: int, params: dict, distributions: dict, facts: dict, values: dict, steps: int, score: float | None) -> Iterator:
+    def finishing(
+        self, key: int, token: int, params: dict, distributions: dict, facts: dict, values: dict, steps: int, state: str, score: float | None
+    ) -> Iterator:
         """Writes the result of a held trial and gives it up, in one transaction with what the body writes over its connection."""
         with self.writing(alone=True) as connection:
             self.renew(connection, key, token)
@@ -162,7 +164,7 @@ class Tables:
             if score is not None:
                 connection.execute(self.sa.insert(self.t["trial_values"]).values(trial_id=key, objective=0, value=score, value_type="FINITE"))
             yield connection
-            ended = {"state": "FAIL" if score is None else "COMPLETE", "datetime_complete": _utc()}
+            ended = {"state": state, "datetime_complete": _utc()}
             done = self.sa.update(trials).where(trials.c.trial_id == key, trials.c.state.in_(("RUNNING", "WAITING"))).values(ended)
             if connection.execute(done).rowcount != 1:
                 raise LeaseLost

@@ -14,7 +14,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalError, FatalTypeError
 
-from keras_optlab.search import live, outcomes, store
+from keras_optlab.search import live, outcomes, pruners, pruning, store
 from keras_optlab.search.checkpoints import Checkpoints, record_of, writing
 from keras_optlab.search.image_classifiers import ImageClassifier
 from keras_optlab.search.log import logger
@@ -38,7 +38,12 @@ class Tuner(keras_tuner.Tuner):
             and declares the space.
         objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
         sampler: "gp", "tpe", "qmc", "grid", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
-        max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
+        pruner: what stops trainings early: "asha", "hyperband", "median", or a `keras_optlab.search.pruners.Pruner`; `None`: nothing. What it stops is
+            a trial with the status "STOPPED", and never among the best. Where it goes on after all, that is one more trial, with "tuner/trial_id" (where
+            it goes on from), "tuner/initial_epoch" and "tuner/epochs" among its values. How many epochs a training has is what `model.fit` is
+            given; where `run_trial` is overridden by a loop that calls `on_epoch_end` itself, what `search` is given as `epochs`. For `asha`
+            at most 6 states of stopped trainings are kept on disk, for `hyperband` 9.
+        max_trials: how many configurations to train, failed and stopped ones included; `None`: as many as there are. One that goes on counts once.
         max_minutes: wall clock of `search`, all its runs together; of several workers, the time in which at least one was there. No trial starts where less
             than half the usual time of one is left; one that is running at the end is stopped: it counts with its best epoch, or, if it has none yet, is
             taken up again when there is more time.
@@ -74,6 +79,7 @@ class Tuner(keras_tuner.Tuner):
         objective=None,
         sampler="gp",
         *,
+        pruner=None,
         max_trials: int | None = None,
         max_minutes: float | None = None,
         seed: int | None = None,
@@ -95,6 +101,12 @@ class Tuner(keras_tuner.Tuner):
             raise ValueError(f"`max_minutes` must be a positive number, or None. Received: max_minutes={max_minutes!r}.")
         if type(executions_per_trial) is not int or executions_per_trial < 1:
             raise ValueError(f"`executions_per_trial` must be an integer >= 1. Received: executions_per_trial={executions_per_trial!r}.")
+        pruner = pruners.get(pruner)
+        if pruner is not None and executions_per_trial > 1:
+            raise ValueError(
+                f"`executions_per_trial` must be 1 where a `pruner` compares single trainings. Received: executions_per_trial={executions_per_trial}. "
+                "Use `pruner=None`, or train the best configurations again after the search."
+            )
         if keep not in ("best", "all") and (type(keep) is not int or keep < 1):
             raise ValueError(f'`keep` must be "best", "all", or how many of the best trials to keep, an integer >= 1. Received: keep={keep!r}.')
         if "KERASTUNER_ORACLE_IP" in os.environ:
@@ -125,7 +137,8 @@ class Tuner(keras_tuner.Tuner):
             oracle, hypermodel, directory=str(directory or "."), project_name=project_name or "untitled_project", executions_per_trial=executions_per_trial
         )
         self.max_minutes, self.deadline, self.keep, self.checkpoints = max_minutes, math.inf, keep, Checkpoints(folder)
-        self._watch, self._round = None, 0
+        self._watch, self._round, self._epochs = None, 0, None
+        oracle.pruning = pruning.Pruning(pruner, oracle, self.checkpoints.with_state) if pruner else None
         self.progress = live.Progress(self)
         oracle.reload()
 
@@ -186,10 +199,12 @@ class Tuner(keras_tuner.Tuner):
 
     def _run(self, trial: Trial, *args, **kwargs) -> bool:
         """Runs a trial; False if it is to be taken up again later."""
-        self._watch, self._round = None, 0
+        self._watch, self._round, self._epochs = None, 0, kwargs.get("epochs")
+        if self.oracle.pruning:
+            self.oracle.pruning.stopped = None
         try:
             self._report(trial, self.run_trial(trial, *args, **kwargs))
-            trial.status = TrialStatus.COMPLETED
+            trial.status = TrialStatus.STOPPED if self.oracle.pruning and self.oracle.pruning.stopped else TrialStatus.COMPLETED
         except OutOfTime:
             logger.info("The time is over before the first epoch of trial %s, which is taken up again when there is more.", trial.trial_id)
             return False
@@ -237,7 +252,7 @@ class Tuner(keras_tuner.Tuner):
         if self.progress.table and type(self.hypermodel).fit in (keras_tuner.HyperModel.fit, ImageClassifier.fit):
             kwargs.setdefault("verbose", 0)  # the table says more than Keras' bars
         self._round += 1
-        if "tuner/epochs" in trial.hyperparameters.values:
+        if "tuner/epochs" in trial.hyperparameters.values and "epochs" in kwargs:  # else `hypermodel.fit` knows them
             kwargs["epochs"] = trial.hyperparameters.values["tuner/epochs"]
         start = self._start(trial)
         results = [outcomes.revived(kept) for kept in start.facts["results"]] if start else []
@@ -307,6 +322,21 @@ class Tuner(keras_tuner.Tuner):
             raise FatalTypeError(f"`hypermodel` must build a keras.Model. Received: {model!r}. Does the function return the model?")
         return model
 
+    def on_epoch_end(self, trial: Trial, model: keras.Model, epoch: int, logs: dict | None = None) -> None:
+        """Asks the pruner, and sets `model.stop_training` if the trial is not to go on; an override calls it.
+
+        Args:
+            trial: the trial.
+            model: the model.
+            epoch: number of the epoch, from 0.
+            logs: its metrics.
+
+        Raises:
+            keras_tuner.errors.FatalValueError: with a `pruner`, if a trial is more than one training, or lacks the objective or the number of epochs.
+        """
+        if self.oracle.pruning is not None and not getattr(model, "stop_training", False):
+            model.stop_training = self.oracle.pruning.stops(trial.trial_id, epoch + 1, logs or {}, self._watch, self._epochs)
+
     def on_trial_end(self, trial: Trial) -> None:
         """Commits the trial; when this returns its result cannot be lost."""
         file = self.checkpoints.best(trial.trial_id, self.oracle.token(trial.trial_id))
@@ -332,14 +362,16 @@ class Tuner(keras_tuner.Tuner):
 
     def continued(self) -> set[str]:
         """Ids of finished trials from whose state another one may still go on, as "tuner/trial_id" says: a pruner that promotes has some."""
-        return set()
+        return self.oracle.pruning.continued() if self.oracle.pruning else set()
 
     def _clear(self) -> None:
         """Deletes what is kept of trials no longer worth it."""
         records, number = self.oracle.records, {"all": None, "best": 1}.get(self.keep, self.keep)
         running = [trial_id for trial_id, record in records.items() if record["status"] == TrialStatus.RUNNING]
-        kept = {trial.trial_id: records[trial.trial_id].get("checkpoint") for trial in self.oracle.get_best_trials(number)}
-        self.checkpoints.clear(running, kept, self.continued(), records if self.oracle.store.shared else None)
+        continued = self.continued()
+        wanted = {trial.trial_id for trial in self.oracle.get_best_trials(number)} | continued
+        kept = {trial_id: records[trial_id].get("checkpoint") for trial_id in wanted}
+        self.checkpoints.clear(running, kept, continued, records if self.oracle.store.shared else None)
 
     def save_model(self, trial_id: str, model: keras.Model, step: int = 0) -> None:
         """Writes the weights of a trial, to be kept as `keep` says; an overridden `run_trial` may call it.
@@ -418,7 +450,8 @@ class Tuner(keras_tuner.Tuner):
         """All trials as plain data, read from the store.
 
         Returns:
-            In the order of their start: `{"trial_id", "status", "score", "seconds", "values", "error", "curve"}`, the curve being
-            `{metric: [value per epoch]}`; and "executions" where there were several, "cut" where the time was over.
+            In the order of their start: `{"trial_id", "status", "score", "seconds", "values", "error", "curve", "reported"}`, the curve being
+            `{metric: [value per epoch]}` and "reported" `{epoch: objective}`; and "executions" where there were several, "cut" where the time was over,
+            "stopped" (the number of epochs) where the pruner stopped it.
         """
         return self.oracle.store.copy().load()
