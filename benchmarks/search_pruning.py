@@ -102,7 +102,7 @@ def ours(budget: Budget, seed: int, sampler: str, pruner: pruners.Pruner | None)
 
 
 def with_optuna(budget: Budget, seed: int, pruner: optuna.pruners.BasePruner) -> None:
-    """Optuna's loop as its documentation has it; its first rung is ours, because with its own of one epoch it is ten points worse."""
+    """Optuna's loop as its documentation has it; its first rung is ours, because the order after its own, one epoch, says little."""
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
 
     class Ask:

@@ -11,7 +11,7 @@ from keras_optlab.search.pruners.base import Curve
 def forecast(curves: Mapping[str, Curve]) -> dict[str, float]:
     """The score of each training; of one that was stopped, the score to be expected had it gone on.
 
-    Told as a score, an early value would make a sampler flee whatever is stopped; untold, it would be tried again and again. So it is translated:
+    Told as a score, an early value would make a sampler flee whatever is stopped; untold, what it cost would be lost. So it is translated:
     its place among the early values of those that went on becomes the same place among their scores, never above the best; below all of them, it
     is as far below the lowest score.
 
