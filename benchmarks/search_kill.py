@@ -54,7 +54,14 @@ class Ledger:
         self.path = path
 
     def write(self, what: str, trial, **more) -> None:
-        line = {"what": what, "id": trial.trial_id, "values": trial.hyperparameters.values, "status": trial.status, "score": trial.score} | more
+        line = {
+            "what": what,
+            "id": trial.trial_id,
+            "values": trial.hyperparameters.values,
+            "status": trial.status,
+            "score": trial.score,
+            "pid": os.getpid(),
+        } | more
         line = json.dumps(line)
         with open(self.path, "ab", buffering=0) as file:
             file.write(line.encode() + b"\n")
@@ -104,7 +111,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def make(kind: str, folder: Path, trials: int, seed: int) -> Noted:
-    workers = {"storage": storage_of(folder), "lease": 3.0, "heartbeat": 0.5} if kind.startswith("4-") else {}
+    workers = {"storage": storage_of(folder), "lease": 8.0, "heartbeat": 1.0} if kind.startswith("4-") else {}
     settings = {"max_trials": trials, "seed": seed, "directory": folder, "project_name": "search", "sampler": ("gp", "random")[seed % 2]} | workers
     tuner = Numbers(**settings) if kind.endswith("numbers") else Noted(build, objective="val_loss", **settings)
     tuner.ledger = Ledger(folder / "ledger")
@@ -213,7 +220,7 @@ def check(folder: Path, done: dict, counts: Counter) -> None:
         if line["what"] == "end":
             counts["repeated"] += line["id"] in over
             over.add(line["id"])
-        elif line["id"] in over or line["what"] == "start" and line["id"] in done and started.get(line["id"], 0) == done[line["id"]]["starts"]:
+        elif line["what"] == "start" and (line["id"] in over or line["id"] in done and started.get(line["id"], 0) == done[line["id"]]["starts"]):
             counts["repeated"] += 1
         if line["what"] == "start":
             started[line["id"]] = started.get(line["id"], 0) + 1
@@ -226,16 +233,19 @@ def check(folder: Path, done: dict, counts: Counter) -> None:
 
 
 def check_values(kind: str, folder: Path, counts: Counter) -> None:
-    first, begun, fresh = {}, {}, set()
+    first, begun, fresh, owner = {}, {}, {}, {}
     for line in Ledger(folder / "ledger").read():
+        trial = line["id"]
         if line["what"] == "epoch":
-            if line["id"] in fresh:
-                counts["set back"] += line["epoch"] < begun.get(line["id"], 0)
+            if owner[trial] != line["pid"]:  # it has not yet seen that it has lost the trial
+                continue
+            if trial in fresh:
+                counts["set back"] += line["epoch"] < fresh.pop(trial)
                 counts["went on inside"] += line["epoch"] > 0
-            fresh.discard(line["id"])
-            begun[line["id"]] = max(begun.get(line["id"], 0), line["epoch"])
+            begun[trial] = max(begun.get(trial, 0), line["epoch"])
             continue
-        fresh.add(line["id"])
+        if line["what"] == "start":
+            owner[trial], fresh[trial] = line["pid"], begun.get(trial, 0)
         values = DEFAULTS[kind.removeprefix("4-")] | line["values"]  # the first trial starts before anything is declared
         if line["what"] == "start":
             counts["changed"] += first.setdefault(line["id"], values) != values

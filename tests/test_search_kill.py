@@ -47,7 +47,7 @@ def test_each_fault_is_counted(tmp_path):
     lines = []
 
     def note(what, number, values, **more):
-        lines.append({"what": what, "id": f"{number:04d}", "values": values, "status": "COMPLETED", "score": None} | more)
+        lines.append({"what": what, "id": f"{number:04d}", "values": values, "status": "COMPLETED", "score": None, "pid": 1} | more)
         (tmp_path / "ledger").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def faults(done):

@@ -8,6 +8,7 @@ import optuna
 import pytest
 from keras_tuner.errors import FatalRuntimeError
 from search_cases import Formula, no_waiting_for_the_disk, statuses
+from sqlalchemy.pool import NullPool
 
 from benchmarks.postgresql import server
 from keras_optlab.search import Oracle, Tuner, store
@@ -65,7 +66,8 @@ def test_two_workers_in_turn_see_each_other_before_they_suggest(settings, storag
     for worker in (one, two):
         assert worker.oracle.create_trial(worker.tuner_id).status == "STOPPED"
         assert {len(worker.oracle.get_best_trials(None)), len(worker.oracle.end_order)} == {7}
-    study = optuna.load_study(study_name=settings["project_name"], storage=storage.replace("postgresql:", "postgresql+psycopg:"))
+    plain = optuna.storages.RDBStorage(storage.replace("postgresql:", "postgresql+psycopg:"), engine_kwargs={"poolclass": NullPool})
+    study = optuna.load_study(study_name=settings["project_name"], storage=plain)
     assert [trial.number for trial in study.trials] == list(range(7)) and study.best_value == one.oracle.get_best_trials()[0].score
     assert all(0 <= (trial.datetime_complete - trial.datetime_start).total_seconds() < 60 for trial in study.trials)
 
