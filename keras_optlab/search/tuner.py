@@ -370,7 +370,7 @@ class Tuner(keras_tuner.Tuner):
         running = [trial_id for trial_id, record in records.items() if record["status"] == TrialStatus.RUNNING]
         continued = self.continued()
         wanted = {trial.trial_id for trial in self.oracle.get_best_trials(number)} | continued
-        kept = {trial_id: records[trial_id].get("checkpoint") for trial_id in wanted}
+        kept = {trial_id: records[trial_id].get("checkpoint") for trial_id in wanted & records.keys()}
         self.checkpoints.clear(running, kept, continued, records if self.oracle.store.shared else None)
 
     def save_model(self, trial_id: str, model: keras.Model, step: int = 0) -> None:
