@@ -142,6 +142,21 @@ class ImageData:
         images, labels = zip(*batches, strict=True)
         return np.concatenate(images), np.concatenate(labels)
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the images outside the test part, readable or not: rows of `held_out`."""
+        return self._source.labels[np.concatenate([self._indices["train"], self._indices["validation"]])]
+
+    def held_out(self, rows) -> "ImageData":
+        """The same images, of which some of those outside the test part are the validation part and all others of them the training part.
+
+        Args:
+            rows: indices into `labels`; none leaves the validation part empty.
+        """
+        both, rows = np.concatenate([self._indices["train"], self._indices["validation"]]), np.asarray(rows, int)
+        indices = self._indices | {"train": np.delete(both, rows), "validation": both[rows]}
+        return ImageData(self.name, self.class_names, self.image_shape, self._source, indices, self._seed)
+
     def majority(self, part: str) -> float:
         """Share of the largest class of a part: the accuracy of always answering it."""
         self._part(part)

@@ -69,14 +69,14 @@ def of_search(tuner, data, model, seed: int | None = None) -> dict:
     trials = tuner.records()
     curve = next((t["curve"] for t in trials if t["trial_id"] == best.trial_id), {})
     record = facts(data) | evaluation(model, data)
-    record["result"] |= {tuner.oracle.objective.name: best.score}
+    record["result"] |= {tuner.oracle.goals[0].name: best.score}
     values = {
         n: v for n, v in best.hyperparameters.values.items() if any(h.name == n and best.hyperparameters.is_active(h) for h in best.hyperparameters.space)
     }
     record |= {
         "kind": "search",
-        "objective": tuner.oracle.objective.name,
-        "direction": tuner.oracle.objective.direction,
+        "objective": tuner.oracle.store.facts["objective"],
+        "direction": tuner.oracle.store.facts["direction"],
         "winner": {"trial_id": best.trial_id, "values": values, "code": tuner.hypermodel.code(best.hyperparameters.values)},
         "trials": trials,
         "history": curve,

@@ -242,7 +242,7 @@ def test_the_headline_of_a_traceback_is_its_last_error():
         ({"seed": -1}, "`seed` must be an integer >= 0.*Received: seed=-1"),
         ({"executions_per_trial": 0}, "`executions_per_trial`.*Received: executions_per_trial=0"),
         ({"sampler": "gb"}, "Did you mean 'gp'"),
-        ({"objective": ["val_loss", "val_accuracy"]}, "`objective` must be one metric"),
+        ({"objective": ["val_loss", "val_loss"]}, "`objective` must be a metric or a list of different ones"),
         ({"objective": "my_own_metric"}, "optimization direction"),
     ],
 )

@@ -32,10 +32,11 @@ def state(trial: dict) -> str:
 
 
 def ranked(report: dict) -> list[dict]:
-    """The finished trials of a report, the best one first (on the first of several objectives)."""
+    """The finished trials of a report that keep its constraints, the best one first (on the first of several objectives)."""
     report = first(report)
     sign = 1 if report.get("direction") == "min" else -1
-    return sorted(filter(finished, report.get("trials") or []), key=lambda trial: sign * finite(trial["score"]))
+    eligible = [trial for trial in report.get("trials") or [] if finished(trial) and not trial.get("excess")]
+    return sorted(eligible, key=lambda trial: sign * finite(trial["score"]))
 
 
 def best_trial(report: dict) -> dict | None:

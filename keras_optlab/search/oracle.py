@@ -9,9 +9,10 @@ import time
 import uuid
 
 import keras_tuner
+import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_optlab.search import pruning, samplers
+from keras_optlab.search import goals, pruning, samplers
 from keras_optlab.search.heartbeat import Heartbeat
 from keras_optlab.search.log import logger
 from keras_optlab.search.space import Space, differences
@@ -28,8 +29,9 @@ class Oracle(keras_tuner.Oracle):
     `keras_optlab.search.Tuner` makes its own. Give one to a plain `keras_tuner.Tuner` to have its samplers there.
 
     Args:
-        sampler: "gp", "tpe", "qmc", "grid", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
-        objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
+        sampler: a name out of `keras_optlab.search.samplers.names()`, or a subclass of `Sampler`; `None`: "gp", or "nsga2" for several objectives.
+        objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`, or a list of them, of which the first one says which epoch of a training is
+            its best and stands as the score; a plain `keras_tuner.Tuner` takes those from a History only. `None`: trials return one number to be minimized.
         max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
         hyperparameters: `keras_tuner.HyperParameters` that override or add to what the hypermodel declares.
         allow_new_entries: whether the hypermodel may declare others.
@@ -40,9 +42,10 @@ class Oracle(keras_tuner.Oracle):
         project_name: name of the study. The name of a file's study is the one that it has.
         lease: with a URL, seconds after which a worker that was silent has lost its trial to another.
         heartbeat: seconds between two signs of life of a worker.
+        constraints: bounds, `{metric: bound}`, which a trial must keep to be among the best; as in `Tuner`.
 
     Raises:
-        ValueError: for an argument out of range, an unknown sampler, several objectives.
+        ValueError: for an argument out of range, an unknown sampler, an objective that cannot be one.
 
     Example:
 
@@ -52,7 +55,7 @@ class Oracle(keras_tuner.Oracle):
 
     def __init__(
         self,
-        sampler="gp",
+        sampler=None,
         objective=None,
         max_trials: int | None = None,
         hyperparameters=None,
@@ -63,18 +66,22 @@ class Oracle(keras_tuner.Oracle):
         project_name: str = "search",
         lease: float = 60.0,
         heartbeat: float = 15.0,
+        constraints: dict[str, float] | None = None,
     ):
         if max_trials is not None and (type(max_trials) is not int or max_trials < 1):
             raise ValueError(f"`max_trials` must be an integer >= 1, or None. Received: max_trials={max_trials!r}.")
         if seed is not None and (type(seed) is not int or seed < 0):
             raise ValueError(f"`seed` must be an integer >= 0, or None. Received: seed={seed!r}.")
-        if isinstance(objective, list | tuple):
-            raise ValueError(f"`objective` must be one metric; several are not supported yet. Received: objective={objective!r}.")
         if not 0 < heartbeat < lease < math.inf:
             raise ValueError(f"`heartbeat` must be a positive number of seconds, and less than `lease`. Received: heartbeat={heartbeat!r}, lease={lease!r}.")
-        self.sampler = samplers.get(sampler)
+        objective = goals.declared(objective)
+        self.sampler = samplers.get(sampler or ("nsga2" if isinstance(objective, list) else "gp"))
         super().__init__(objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed)
         self.seed = seed  # KerasTuner takes 0 for none
+        self.goals: list[keras_tuner.Objective] = getattr(self.objective, "objectives", [self.objective])
+        self.bounds = goals.bounds(constraints, self.goals)
+        names = [goal.name for goal in self.goals]
+        self.needed = [*self.goals, *(keras_tuner.Objective(name, "min") for name in self.bounds if name not in names)]
         self.store, self.heartbeat, self._beats = Store(path, project_name, lease), heartbeat, None
         self.records: dict[str, dict] = {}
         self.running = False
@@ -141,8 +148,10 @@ class Oracle(keras_tuner.Oracle):
 
     def _compare(self) -> None:
         facts = self.store.facts
-        was, now = (facts["objective"], facts["direction"]), (self.objective.name, self.objective.direction)
-        changed = [] if was == now else [f"the objective was {was[0]} ({was[1]}), is {now[0]} ({now[1]})"]
+        was, now = goals.shown(facts), goals.shown(goals.facts(self.goals))
+        changed = [] if was == now else [f"the objective was {was}, is {now}"]
+        was, now = facts.get("constraints", {}), {name: bound for name, (_, bound) in self.bounds.items()}
+        changed += [] if was == now else [f"the constraints were {was}, are {now}"]
         complete = bool(self._declared and facts["declared"])
         changed += differences(facts["declared"] if complete else facts["space"], self._declared, complete)
         if changed:
@@ -179,8 +188,9 @@ class Oracle(keras_tuner.Oracle):
                 if not (self.store.facts if self.store.shared else self.records):
                     self.seed = random.randrange(1, 10000) if self.seed is None else self.seed
                     space = self.hyperparameters.get_config()["space"]
-                    facts = {"objective": self.objective.name, "sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0, "id": uuid.uuid4().hex}
-                    self.store.create(self.objective.direction, **facts, space=space, declared=self._declared)
+                    facts = goals.facts(self.goals) | {"constraints": {name: bound for name, (_, bound) in self.bounds.items()}}
+                    facts |= {"sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0, "id": uuid.uuid4().hex}
+                    self.store.create(**facts, space=space, declared=self._declared)
                 if self.store.shared:
                     self.reload()  # another worker may have been faster
                     self._beats = Heartbeat(self.store, self.heartbeat)
@@ -215,10 +225,12 @@ class Oracle(keras_tuner.Oracle):
     def populate_space(self, trial_id: str) -> dict:
         """The sampler's next values: `{"status": "RUNNING", "values": ...}`, or `{"status": "STOPPED"}` if none are left."""
         sampler = self.sampler(Space(self.hyperparameters.space), self.seed)
-        sign = 1 if self.objective.direction == "max" else -1
-        for values, record, score in pruning.told(self.records, sign):
+        eligible = any(record["score"] is not None and not record.get("excess") for record in self.records.values())
+        for values, record, score in pruning.told(self.records, 1 if self.goals[0].direction == "max" else -1):
             if record["status"] == TrialStatus.RUNNING and record["attempts"] < DEATHS:
                 sampler.wait(values)
+            elif record["status"] == TrialStatus.COMPLETED:
+                sampler.tell(values, self._told(record, eligible))
             else:
                 sampler.tell(values, score)
         values = sampler.ask()
@@ -226,6 +238,20 @@ class Oracle(keras_tuner.Oracle):
             logger.info("The search space is exhausted: no configuration is left that was not tried.")
             return {"status": TrialStatus.STOPPED}
         return {"status": TrialStatus.RUNNING, "values": values}
+
+    def _gains(self, record: dict) -> list[float] | None:
+        """What a finished trial has brought in each objective, to be maximized; `None`: it failed."""
+        if record["score"] is None:
+            return None
+        scores = record.get("scores", {self.goals[0].name: record["score"]})
+        return [scores[goal.name] if goal.direction == "max" else -scores[goal.name] for goal in self.goals]
+
+    def _told(self, record: dict, eligible: bool) -> float | list[float] | None:
+        """What the sampler hears of a finished trial: one that breaks the bounds is a failure, or, while no other keeps them, the worse the more it does."""
+        gains = self._gains(record)
+        if gains is not None and record.get("excess"):
+            gains = None if eligible else [-record["excess"]] * len(gains)
+        return gains[0] if gains is not None and len(gains) == 1 else gains
 
     def create_trial(self, tuner_id: str) -> Trial:
         """The next trial to run, an interrupted one first; its status is "STOPPED" when there is none, "IDLE" while other workers run the last ones."""
@@ -343,23 +369,25 @@ class Oracle(keras_tuner.Oracle):
             step: the epoch they belong to.
 
         Raises:
-            ValueError: if the objective is not among them.
+            ValueError: if an objective is not among them.
         """
         with self._mutex:
-            trial, name = self.trials[trial_id], self.objective.name
-            if name not in metrics:
+            trial, directions = self.trials[trial_id], {goal.name: goal.direction for goal in self.needed}
+            for name in directions.keys() - metrics.keys():
                 raise ValueError(f"`objective` must be one of the reported metrics. Received: objective='{name}', metrics: {', '.join(metrics) or 'none'}.")
             for metric, value in metrics.items():
                 if not trial.metrics.exists(metric):
-                    trial.metrics.register(metric, self.objective.direction if metric == name else None)
+                    trial.metrics.register(metric, directions.get(metric))
                 trial.metrics.metrics[metric].update(float(value), step)
             return trial
 
     def score_trial(self, trial: Trial) -> None:
-        """Sets `score` to the best finite value of the objective, and `best_step` to its epoch; to NaN or infinity if there is none."""
-        history = [(sum(o.value) / len(o.value), o.step) for o in trial.metrics.get_history(self.objective.name)]
-        finite = [pair for pair in history if math.isfinite(pair[0])] or history
-        trial.score, trial.best_step = (max if self.objective.direction == "max" else min)(finite, key=lambda pair: pair[0])
+        """Sets `score` to the best finite value of the (first) objective, and `best_step` to its epoch; to NaN or infinity if there is none."""
+        finite = [pair for pair in self._history(trial, self.goals[0]) if math.isfinite(pair[0])] or self._history(trial, self.goals[0])
+        trial.score, trial.best_step = (max if self.goals[0].direction == "max" else min)(finite, key=lambda pair: pair[0])
+
+    def _history(self, trial: Trial, goal: keras_tuner.Objective) -> list[tuple[float, int]]:
+        return [(sum(o.value) / len(o.value), o.step) for o in trial.metrics.get_history(goal.name)]
 
     def end_trial(self, trial: Trial) -> None:
         """Commits the result of a trial: its score, that a pruner has stopped it, or, if it raised or scored NaN or infinity, that it failed and why."""
@@ -370,11 +398,16 @@ class Oracle(keras_tuner.Oracle):
             facts = self._facts.get(own.trial_id, {})
             if own.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED):
                 self.score_trial(own)
-                if not math.isfinite(own.score):
-                    own.message = facts["error"] = f"The objective `{self.objective.name}` was {own.score}."
+                scores = {goal.name: next(value for value, step in self._history(own, goal) if step == own.best_step) for goal in self.needed}
+                failed = [f"The objective `{name}` was {value}." for name, value in scores.items() if not math.isfinite(value)]
+                if failed:
+                    own.message = facts["error"] = failed[0]
                     own.status, own.score = TrialStatus.FAILED, None
                 elif own.status == TrialStatus.STOPPED:
                     own.score = None
+                else:
+                    facts |= {"scores": {goal.name: scores[goal.name] for goal in self.goals}} if len(self.goals) > 1 else {}
+                    facts |= {"excess": by} if (by := goals.excess(self.bounds, scores)) else {}
             else:
                 own.status, own.score = TrialStatus.FAILED, None
                 facts.setdefault("error", headline(own.message or ""))
@@ -393,7 +426,8 @@ class Oracle(keras_tuner.Oracle):
         space, now = self.hyperparameters.get_config()["space"], time.monotonic()
         parameters = Space(self.hyperparameters.space).for_optuna(values)
         grown = None if space == self.store.facts["space"] else self._grown
-        self.store.finish(trial_id, parameters, trial.score, self._steps[trial_id], self._epochs[trial_id], now - self._flushed, grown, **facts)
+        score = list(facts["scores"].values()) if "scores" in facts else trial.score
+        self.store.finish(trial_id, parameters, score, self._steps[trial_id], self._epochs[trial_id], now - self._flushed, grown, **facts)
         self._flushed = now
         self.records[trial_id] |= facts | {"status": trial.status, "score": trial.score}
         self.end_order.append(trial_id)
@@ -406,22 +440,34 @@ class Oracle(keras_tuner.Oracle):
         return space.get_config()["space"]
 
     def _log(self, record: dict) -> None:
-        name = self.objective.name
-        best = self.get_best_trials(1)
+        best = self.get_best_trials(None)
+        scores = record.get("scores", {self.goals[0].name: record["score"]})
+        reached = ", ".join(f"{name} {score:.5g}" for name, score in scores.items()) if record["score"] is not None else ""
+        result = reached or f"failed with {textwrap.shorten(record['error'] or '', 120)}"
+        result += ", which breaks `constraints`" if record.get("excess") else ""
+        so_far = f" (best {best[0].score:.5g} in {best[0].trial_id}{f', {len(best)} on the front' if len(self.goals) > 1 else ''})" if best else ""
         if record["status"] == TrialStatus.STOPPED:
             result = f"stopped after epoch {record['stopped']}"
-        else:
-            result = f"{name} {record['score']:.5g}" if record["score"] is not None else f"failed with {textwrap.shorten(record['error'], 120)}"
-        so_far = f" (best {best[0].score:.5g} in {best[0].trial_id})" if best else ""
         configuration = pruning.plain(record["values"])
         values = [f"{k.rsplit('/', 1)[-1]}={v:.3g}" if isinstance(v, float) else f"{k.rsplit('/', 1)[-1]}={v}" for k, v in configuration.items()]
         shown = textwrap.shorten(", ".join(values), 100, placeholder=" ...")
         logger.info("Trial %s: %s%s, %.1f s: %s", record["trial_id"], result, so_far, record["seconds"], shown)
 
     def get_best_trials(self, num_trials: int | None = 1) -> list[Trial]:
-        """Up to `num_trials` completed trials (`None`: all), the best one first; of equal scores, the one that was reached first."""
-        done = [self.trials[trial_id] for trial_id in self.end_order if self.trials[trial_id].status == TrialStatus.COMPLETED]
-        return sorted(done, key=lambda trial: trial.score, reverse=self.objective.direction == "max")[:num_trials]
+        """Up to `num_trials` completed trials (`None`: all), the best one first; of equal scores, the one that was reached first.
+
+        Those that break the constraints are left out. Of several objectives it is the Pareto front, the trials that no other one beats, ordered by the
+        first objective.
+        """
+        done = [trial for trial in self.completed() if not self.records[trial.trial_id].get("excess")]
+        if len(self.goals) > 1 and done:
+            kept = goals.front(np.array([self._gains(self.records[trial.trial_id]) for trial in done]))
+            done = [trial for trial, best in zip(done, kept) if best]
+        return sorted(done, key=lambda trial: trial.score, reverse=self.goals[0].direction == "max")[:num_trials]
+
+    def completed(self) -> list[Trial]:
+        """The completed trials, in the order of their end."""
+        return [self.trials[trial_id] for trial_id in self.end_order if self.trials[trial_id].status == TrialStatus.COMPLETED]
 
     def remaining_trials(self) -> int | None:
         """How many trials are left to finish; `None` without `max_trials`."""

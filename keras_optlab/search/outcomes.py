@@ -5,31 +5,37 @@ import math
 import keras
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
+from keras_optlab.search.goals import MEASURED
 
-def outcome(result, objective) -> tuple[dict, int, dict]:
+
+def outcome(result, goals) -> tuple[dict, int, dict]:
     """Metrics of one training at its best epoch, that epoch, and the curve.
 
     Args:
         result: what `HyperModel.fit` or `run_trial` has returned.
-        objective: the `keras_tuner.Objective`.
+        goals: each `keras_tuner.Objective` that it must hold; the first one says which epoch is the best.
     """
-    name = objective.name
+    name, first = goals[0].name, goals[0]
     if result is None:
         raise FatalTypeError("`run_trial` and `HyperModel.fit` must return a History, a dict of metrics or a number. Received: None. Is the `return` missing?")
     if isinstance(result, keras.callbacks.History):
         logs = result.history
-        if not logs.get(name):
+        for name in [goal.name for goal in goals if not logs.get(goal.name)]:
             raise FatalValueError(
                 f"`objective` must be reported by every epoch. Received: objective='{name}', reported: {', '.join(logs) or 'nothing'}. "
                 f"{'Pass `validation_data` to `search`.' if name.startswith('val_') else 'Compile the model with that metric, or name another one.'}"
             )
-        step = best(logs[name], objective.direction)
-        curve = {metric: [plain(value) for value in values] for metric, values in logs.items()}
+        step = best(logs[name], first.direction)
+        curve = {metric: [plain(value) for value in values] for metric, values in logs.items() if metric not in MEASURED}
         return {metric: float(values[step]) for metric, values in logs.items() if len(values) > step}, step, curve
     if isinstance(result, dict):
-        if name not in result:
+        for name in [goal.name for goal in goals if goal.name not in result]:
             raise FatalValueError(f"`objective` must be among the metrics of a trial. Received: objective='{name}', reported: {', '.join(result)}.")
         return {metric: float(value) for metric, value in result.items()}, 0, {}
+    if len(goals) > 1:
+        raise FatalTypeError(
+            f"With several objectives or `constraints`, `run_trial` and `HyperModel.fit` must return a History or a dict of metrics. Received: {result!r}."
+        )
     try:
         return {name: float(result)}, 0, {}
     except (TypeError, ValueError) as error:

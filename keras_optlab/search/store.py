@@ -24,7 +24,7 @@ def record(trial: optuna.trial.FrozenTrial) -> dict:
     """A trial as a dict: "trial_id", "status", "score", "seconds", "values", "error", "curve", "reported" (objective by epoch), and what else was noted."""
     plain = {"trial_id": f"{trial.number:04d}", "seconds": None, "values": dict(trial.params), "error": None, "curve": {}, "attempts": 1}
     plain["reported"] = dict(trial.intermediate_values)
-    return plain | trial.user_attrs | {"status": STATUS[trial.state.name], "score": trial.value if trial.state == TrialState.COMPLETE else None}
+    return plain | trial.user_attrs | {"status": STATUS[trial.state.name], "score": trial.values[0] if trial.state == TrialState.COMPLETE else None}
 
 
 def read(path: str | os.PathLike, name: str | None = None) -> dict:
@@ -35,7 +35,8 @@ def read(path: str | os.PathLike, name: str | None = None) -> dict:
         name: the project's name, in a `storage`.
 
     Returns:
-        `{"name", "objective", "direction", "sampler", "seed", "elapsed" (seconds), "space", "trials"}`; the trials as in `Tuner.records()`.
+        `{"name", "objective", "direction", "sampler", "seed", "elapsed" (seconds), "space", "trials", "best_mean"}`; the trials as in `Tuner.records()`,
+        "best_mean" as in `noise.best_mean`. With several objectives "objective" and "direction" are lists.
 
     Raises:
         FileNotFoundError: if there is no search.
@@ -106,8 +107,11 @@ class Store:
 
     def plain(self) -> dict:
         """The search as `read` returns it."""
+        from keras_optlab.search.noise import best_mean  # the samplers import this module
+
         trials = self.load()
-        return {"name": self.name, **{k: self.facts.get(k) for k in ("objective", "direction", "sampler", "seed", "elapsed", "space")}, "trials": trials}
+        found = {"name": self.name, **{k: self.facts.get(k) for k in ("objective", "direction", "sampler", "seed", "elapsed", "space")}, "trials": trials}
+        return found | {"best_mean": best_mean(found)}
 
     def changed(self) -> list[dict]:
         """Records of the trials that other workers have started or finished since the last look; and `facts`, read anew."""
@@ -125,9 +129,10 @@ class Store:
         self._keys[found["trial_id"]] = key
         return found
 
-    def create(self, direction: str, **facts) -> None:
-        """Starts the study, whole or not at all. Where another worker is faster, the study is its."""
-        directions = [optuna.study.StudyDirection.MAXIMIZE if direction == "max" else optuna.study.StudyDirection.MINIMIZE]
+    def create(self, direction: str | list[str], **facts) -> None:
+        """Starts the study, whole or not at all, with one direction or several. Where another worker is faster, the study is its."""
+        each = direction if isinstance(direction, list) else [direction]
+        directions = [optuna.study.StudyDirection.MAXIMIZE if one == "max" else optuna.study.StudyDirection.MINIMIZE for one in each]
         facts |= {"format": FORMAT, "direction": direction}
         with self._errors("written"), quiet():
             name, new = self.name, None
@@ -232,7 +237,7 @@ class Store:
         self,
         trial_id: str,
         parameters: list[tuple],
-        score: float | None,
+        score: float | list[float] | None,
         steps: int,
         epochs: dict | None = None,
         seconds: float = 0.0,
@@ -245,7 +250,7 @@ class Store:
         Args:
             trial_id: KerasTuner's id.
             parameters: as in `begin`; those that were declared while it ran are added.
-            score: the objective's value; `None`: the trial failed, or was stopped if `facts` has "stopped".
+            score: the objective's value, or that of each of several; `None`: the trial failed, or was stopped if `facts` has "stopped".
             steps: number of epochs reported; later ones, left by an interrupted run of the same trial, are deleted.
             epochs: the objective after epochs that were not noted yet, {step: value}.
             seconds: as in `count`.
@@ -256,8 +261,9 @@ class Store:
             LeaseLost: if another worker has taken it over. Nothing is written.
         """
         params, distributions = self._name(parameters)
-        state = "COMPLETE" if score is not None else "PRUNED" if "stopped" in facts else "FAIL"
-        arguments = (self._keys[trial_id], self._tokens.get(trial_id, 0), params, distributions, facts, epochs or {}, steps, state, score)
+        scores = score if isinstance(score, list) else [] if score is None else [score]
+        state = "COMPLETE" if scores else "PRUNED" if "stopped" in facts else "FAIL"
+        arguments = (self._keys[trial_id], self._tokens.get(trial_id, 0), params, distributions, facts, epochs or {}, steps, state, scores)
         with self._errors("written"), self._named(trial_id), self._tables.finishing(*arguments) as connection:
             changes = {}
             if space is not None:

@@ -150,9 +150,7 @@ class Tables:
             self._values(connection, key, values)
 
     @contextlib.contextmanager
-    def finishing(
-        self, key: int, token: int, params: dict, distributions: dict, facts: dict, values: dict, steps: int, state: str, score: float | None
-    ) -> Iterator:
+    def finishing(self, key: int, token: int, params: dict, distributions: dict, facts: dict, values: dict, steps: int, state: str, scores: list) -> Iterator:
         """Writes the result of a held trial and gives it up, in one transaction with what the body writes over its connection."""
         with self.writing(alone=True) as connection:
             self.renew(connection, key, token)
@@ -161,8 +159,9 @@ class Tables:
             self._values(connection, key, values)
             table, trials = self.t["trial_intermediate_values"], self.t["trials"]
             connection.execute(self.sa.delete(table).where(table.c.trial_id == key, table.c.step >= steps))
-            if score is not None:
-                connection.execute(self.sa.insert(self.t["trial_values"]).values(trial_id=key, objective=0, value=score, value_type="FINITE"))
+            rows = [{"trial_id": key, "objective": i, "value": score, "value_type": "FINITE"} for i, score in enumerate(scores)]
+            if rows:
+                connection.execute(self.sa.insert(self.t["trial_values"]), rows)
             yield connection
             ended = {"state": state, "datetime_complete": _utc()}
             done = self.sa.update(trials).where(trials.c.trial_id == key, trials.c.state.in_(("RUNNING", "WAITING"))).values(ended)

@@ -14,10 +14,12 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalError, FatalTypeError
 
-from keras_optlab.search import live, outcomes, pruners, pruning, store
+from keras_optlab.search import folds, live, outcomes, pruners, pruning, refit, store
 from keras_optlab.search.checkpoints import Checkpoints, record_of, writing
+from keras_optlab.search.goals import with_measured
 from keras_optlab.search.image_classifiers import ImageClassifier
 from keras_optlab.search.log import logger
+from keras_optlab.search.noise import best_mean
 from keras_optlab.search.oracle import Oracle
 from keras_optlab.search.summary import summary
 from keras_optlab.search.tables import LeaseLost
@@ -36,8 +38,14 @@ class Tuner(keras_tuner.Tuner):
     Args:
         hypermodel: a `keras_tuner.HyperModel` or a function `build(hp)` that returns a compiled model; `None`: `run_trial` is overridden
             and declares the space.
-        objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized.
-        sampler: "gp", "tpe", "qmc", "grid", "random", or a subclass of `keras_optlab.search.samplers.Sampler`.
+        objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`; `None`: trials return one number to be minimized. Or a list of them: the
+            first one says which epoch of a training is its best, stands as the score, and orders the Pareto front, which is what `get_best_trials` and
+            `get_best_models` then give. "parameters" (`model.count_params()`) and "latency" (median seconds of `predict_on_batch` with one sample, after the
+            training) are measured here, unless the metrics hold them, and are to be small.
+        constraints: bounds, `{metric: bound}`, of objectives, "parameters" or "latency": the most it may be, or the least where more is better. A trial that
+            breaks one is completed but never among the best. The sampler takes it for a failure; while no trial keeps the bounds, for the worse the more
+            it breaks them.
+        sampler: a name out of `keras_optlab.search.samplers.names()`, or a subclass of `Sampler`; `None`: "gp", or "nsga2" for several objectives.
         pruner: what stops trainings early: "asha", "hyperband", "median", or a `keras_optlab.search.pruners.Pruner`; `None`: nothing. What it stops is
             a trial with the status "STOPPED", and never among the best. Where it goes on after all, that is one more trial, with "tuner/trial_id" (where
             it goes on from), "tuner/initial_epoch" and "tuner/epochs" among its values. How many epochs a training has is what `model.fit` is
@@ -50,13 +58,21 @@ class Tuner(keras_tuner.Tuner):
         seed: an integer >= 0; `None`: a random one, which is stored. It fixes the suggestions.
         overwrite: whether to delete the search of that name and start anew.
         executions_per_trial: how often each configuration is trained; its score is the mean of the best epochs.
+        cross_validation: number of folds, at least 2, or `None`. Each configuration is then trained once for each fold of what `search` is given: arrays x and
+            y, or an `ImageData`, whose training and validation part are parted anew. Folds are the same for all trials, and stratified where y is whole
+            numbers, strings or one-hot rows and no class has fewer members than there are folds. The score is the mean over the folds; what is kept of
+            the weights is the best fold's.
+        refit: whether the best configuration is trained once more at the end, on training and validation data together, for the median of its best epochs
+            over executions or folds, without the callbacks that monitor a metric. `get_best_models` then gives that model for it. `max_minutes`
+            keeps the usual time of a training for it. Needs the data as `cross_validation` does. What was interrupted starts anew.
         hyperparameters: `keras_tuner.HyperParameters` that override or add to what the hypermodel declares.
         tune_new_entries: whether others are searched; else they keep their defaults.
         allow_new_entries: whether the hypermodel may declare others.
         storage: a URL such as "postgresql://user:password@host/name": any number of processes on any number of machines run the same script and share the
             search `project_name`. Where `directory` is shared too, an interrupted trial goes on after its last epoch, else from its first one. `None`: one
             process, and an SQLite file in the project's folder.
-        keep: of which trials the weights at their best epoch are kept: "best", a number of the best ones, or "all".
+        keep: of which trials the weights at their best epoch are kept: "best" (of several objectives the whole Pareto front), a number of the best ones, or
+            "all".
         lease: with `storage`, seconds after which a worker that was silent has lost its trial to another.
         heartbeat: seconds between two signs of life of a worker, less than `lease`.
         directory: where projects are kept, default ".".
@@ -77,7 +93,7 @@ class Tuner(keras_tuner.Tuner):
         self,
         hypermodel=None,
         objective=None,
-        sampler="gp",
+        sampler=None,
         *,
         pruner=None,
         max_trials: int | None = None,
@@ -85,11 +101,14 @@ class Tuner(keras_tuner.Tuner):
         seed: int | None = None,
         overwrite: bool = False,
         executions_per_trial: int = 1,
+        cross_validation: int | None = None,
+        refit: bool = False,
         hyperparameters=None,
         tune_new_entries: bool = True,
         allow_new_entries: bool = True,
         storage: str | None = None,
         keep: str | int = "best",
+        constraints: dict[str, float] | None = None,
         lease: float = 60.0,
         heartbeat: float = 15.0,
         directory: str | os.PathLike | None = None,
@@ -101,10 +120,18 @@ class Tuner(keras_tuner.Tuner):
             raise ValueError(f"`max_minutes` must be a positive number, or None. Received: max_minutes={max_minutes!r}.")
         if type(executions_per_trial) is not int or executions_per_trial < 1:
             raise ValueError(f"`executions_per_trial` must be an integer >= 1. Received: executions_per_trial={executions_per_trial!r}.")
-        pruner = pruners.get(pruner)
-        if pruner is not None and executions_per_trial > 1:
+        if cross_validation is not None and (type(cross_validation) is not int or cross_validation < 2 or executions_per_trial > 1):
             raise ValueError(
-                f"`executions_per_trial` must be 1 where a `pruner` compares single trainings. Received: executions_per_trial={executions_per_trial}. "
+                "`cross_validation` must be an integer >= 2, or None, and with it `executions_per_trial` must be 1: each fold is one. "
+                f"Received: cross_validation={cross_validation!r}, executions_per_trial={executions_per_trial}."
+            )
+        if hypermodel is None and (cross_validation or refit):
+            raise ValueError(f"`cross_validation` and `refit` need a `hypermodel`. Received: {cross_validation=}, {refit=}, hypermodel=None.")
+        pruner = pruners.get(pruner)
+        if pruner is not None and (executions_per_trial > 1 or cross_validation or isinstance(objective, list | tuple) and len(objective) > 1):
+            raise ValueError(
+                "`executions_per_trial` must be 1 and `objective` one, without `cross_validation`, where a `pruner` compares single trainings. Received: "
+                f"executions_per_trial={executions_per_trial}, {cross_validation=}, objective={objective!r}. "
                 "Use `pruner=None`, or train the best configurations again after the search."
             )
         if keep not in ("best", "all") and (type(keep) is not int or keep < 1):
@@ -115,7 +142,9 @@ class Tuner(keras_tuner.Tuner):
         path = folder / store.FILE if storage is None else storage
         if storage is not None and "://" not in str(storage):
             raise ValueError(f'`storage` must be an address such as "postgresql://user:password@host/name", or None. Received: storage={storage!r}.')
-        oracle = Oracle(sampler, objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, path, folder.name, lease, heartbeat)
+        oracle = Oracle(
+            sampler, objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, path, folder.name, lease, heartbeat, constraints
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -133,11 +162,11 @@ class Tuner(keras_tuner.Tuner):
                 oracle.store.unlock()
         elif any(file.exists() for file in foreign):
             raise ValueError(f"`project_name` holds a search of KerasTuner's. Received: {folder}. Give another name, or `overwrite=True`.")
-        super().__init__(
-            oracle, hypermodel, directory=str(directory or "."), project_name=project_name or "untitled_project", executions_per_trial=executions_per_trial
-        )
+        executions = cross_validation or executions_per_trial
+        super().__init__(oracle, hypermodel, directory=str(directory or "."), project_name=project_name or "untitled_project", executions_per_trial=executions)
+        self.cross_validation, self.refit = cross_validation, refit
         self.max_minutes, self.deadline, self.keep, self.checkpoints = max_minutes, math.inf, keep, Checkpoints(folder)
-        self._watch, self._round, self._epochs = None, 0, None
+        self._watch, self._round, self._epochs, self._end = None, 0, None, math.inf
         oracle.pruning = pruning.Pruning(pruner, oracle, self.checkpoints.with_state) if pruner else None
         self.progress = live.Progress(self)
         oracle.reload()
@@ -162,11 +191,13 @@ class Tuner(keras_tuner.Tuner):
         """
         if "verbose" in fit_kwargs:
             self.oracle.verbose = fit_kwargs["verbose"]
+        if self.refit:
+            refit.check(fit_args, fit_kwargs)
         with self.progress.shown(self.oracle.verbose):
             self.oracle.begin()
             try:
                 if self.max_minutes:
-                    self.deadline = time.monotonic() + 60 * self.max_minutes - self.oracle.elapsed
+                    self._end = time.monotonic() + 60 * self.max_minutes - self.oracle.elapsed
                 self.checkpoints.search = self.oracle.store.facts.get("id")
                 self._clear()
                 self.on_search_begin()
@@ -185,14 +216,19 @@ class Tuner(keras_tuner.Tuner):
                     except LeaseLost as lost:
                         logger.warning("%s", lost)
                         self.oracle.forget(trial.trial_id)
+                if self.refit:
+                    self.oracle.begin()
+                    refit.refit(self, fit_args, fit_kwargs)
+                    self._clear()
                 self.on_search_end()
             finally:
                 self.oracle.release()
 
     def _time_for_another(self) -> bool:
-        left = self.deadline - time.monotonic()
-        usual = [r["seconds"] for r in self.oracle.records.values() if r["status"] == TrialStatus.COMPLETED and not r.get("cut")]
-        enough = left > (statistics.median(usual) / 2 if usual else 0)
+        seconds = [r["seconds"] for r in self.oracle.records.values() if r["status"] == TrialStatus.COMPLETED and not r.get("cut")]
+        usual = statistics.median(seconds) if seconds else 0.0
+        self.deadline = self._end - (usual / self.executions_per_trial if self.refit else 0.0)
+        enough = self.deadline - time.monotonic() > usual / 2
         if not enough and self.remaining_trials != 0:
             logger.info("`max_minutes` leaves no time for another trial.")
         return enough
@@ -218,16 +254,20 @@ class Tuner(keras_tuner.Tuner):
         return True
 
     def _report(self, trial: Trial, results) -> None:
-        name = self.oracle.objective.name
+        goals = self.oracle.goals
+        name = goals[0].name
         if results is None and trial.metrics.exists(name):
             return  # `run_trial` has called `oracle.update_trial` itself
-        found = [outcomes.outcome(result, self.oracle.objective) for result in (results if isinstance(results, list) and results else [results])]
-        best = outcomes.best([metrics[name] for metrics, _, _ in found], self.oracle.objective.direction)
+        found = [outcomes.outcome(result, self.oracle.needed) for result in (results if isinstance(results, list) and results else [results])]
+        best = outcomes.best([metrics[name] for metrics, _, _ in found], goals[0].direction)
         facts = {"curve": found[best][2]} if found[best][2] else {}
         if self._watch is not None and self._watch.cut:
             facts["cut"] = True
         if len(found) > 1:
             facts["executions"] = [{"score": outcomes.plain(metrics[name]), "best_step": step, "curve": curve} for metrics, step, curve in found]
+            if len(goals) > 1:
+                for execution, (metrics, _, _) in zip(facts["executions"], found):
+                    execution["scores"] = {goal.name: outcomes.plain(metrics[goal.name]) for goal in goals}
         self.oracle.annotate(trial.trial_id, **facts)
         shared = [m for m in found[0][0] if all(m in metrics for metrics, _, _ in found)]
         means = {m: statistics.mean(metrics[m] for metrics, _, _ in found) for m in shared}  # exact: never above the best one
@@ -303,14 +343,17 @@ class Tuner(keras_tuner.Tuner):
         tensorboard(own, trial, len(results))
         if start is not None:
             start.into_generators()
+        if self.cross_validation:
+            args, kwargs = folds.fold(self.cross_validation, len(results), self.oracle.store.facts["seed"], args, kwargs)
         model = self._build(trial.hyperparameters)
         self._watch = watch = Watch(self, trial, own, results, start, self._watch)
         if start is not None and start.epoch:
             kwargs = kwargs | {"initial_epoch": start.epoch}
         result = self.hypermodel.fit(trial.hyperparameters, model, *args, callbacks=[watch.first, *own, watch], **kwargs)
         if watch.epochs or not watch.cut:
+            result = with_measured(result, model, self.oracle.needed, kwargs.get("x", args[0] if args else None))
             if not watch.reported:  # the objective is known only now: the weights are those at the end
-                watch.keep(model, outcomes.outcome(result, self.oracle.objective)[0][self.oracle.objective.name])
+                watch.keep(model, outcomes.outcome(result, self.oracle.needed)[0][watch.objective.name])
             if watch.kept:
                 self._keep_record(trial, own)
         return result
@@ -353,8 +396,8 @@ class Tuner(keras_tuner.Tuner):
                 file.write_text(text)
 
     def score_to_beat(self) -> float | None:
-        """The score that a trial needs for its weights to be kept; `None`: any will do."""
-        if self.keep == "all":
+        """The score that a trial needs for its weights to be kept; `None`: any will do, as with several objectives, of which it is only one."""
+        if self.keep == "all" or len(self.oracle.goals) > 1:
             return None
         number = 1 if self.keep == "best" else self.keep
         best = self.oracle.get_best_trials(number)
@@ -366,11 +409,15 @@ class Tuner(keras_tuner.Tuner):
 
     def _clear(self) -> None:
         """Deletes what is kept of trials no longer worth it."""
-        records, number = self.oracle.records, {"all": None, "best": 1}.get(self.keep, self.keep)
+        records, number = self.oracle.records, self.keep
+        if self.keep == "best":
+            number = 1 if len(self.oracle.goals) == 1 else None
+        trials = self.oracle.completed() if self.keep == "all" else self.oracle.get_best_trials(number)
         running = [trial_id for trial_id, record in records.items() if record["status"] == TrialStatus.RUNNING]
         continued = self.continued()
-        wanted = {trial.trial_id for trial in self.oracle.get_best_trials(number)} | continued
+        wanted = {trial.trial_id for trial in trials} | continued
         kept = {trial_id: records[trial_id].get("checkpoint") for trial_id in wanted & records.keys()}
+        kept["refit"] = self.oracle.store.facts.get("refit", {}).get("checkpoint")
         self.checkpoints.clear(running, kept, continued, records if self.oracle.store.shared else None)
 
     def save_model(self, trial_id: str, model: keras.Model, step: int = 0) -> None:
@@ -407,7 +454,7 @@ class Tuner(keras_tuner.Tuner):
         """
         file = self._kept(trial.trial_id)
         if file is None:
-            there = [other.trial_id for other in self.oracle.get_best_trials(None) if self._kept(other.trial_id)]
+            there = [other.trial_id for other in self.oracle.completed() if self._kept(other.trial_id)]
             raise ValueError(
                 f"The weights of trial {trial.trial_id} are not there: with `keep={self.keep!r}` there are those of {', '.join(there) or 'no trial'}. Ask for "
                 "fewer, train again with `get_best_hyperparameters(n)`, or search with a larger `keep=`; a `run_trial` of your own must call "
@@ -418,7 +465,9 @@ class Tuner(keras_tuner.Tuner):
         return model
 
     def get_best_models(self, num_models: int = 1) -> list[keras.Model]:
-        """The best trained models, each at its best epoch; the search need not have run in this process.
+        """The best trained models, each at its best epoch, or, with `refit=True`, the best one as it was trained on all data.
+
+        The search need not have run in this process.
 
         Args:
             num_models: how many; no more than `keep` says.
@@ -427,9 +476,39 @@ class Tuner(keras_tuner.Tuner):
             ValueError: if no trial was completed, or the weights of one that is asked for are not kept.
         """
         if not self.oracle.get_best_trials(1):
+            if done := self.oracle.completed():
+                nearest = min(self.oracle.records[trial.trial_id]["excess"] for trial in done)
+                raise ValueError(
+                    f"None of {len(done)} completed trials keeps `constraints`: the nearest one breaks them by {nearest:.0%}. Search on, or loosen them in a "
+                    "new search."
+                )
             errors = [record["error"] for record in self.records() if record["error"]]
             raise ValueError(f"No trial was completed yet{f': the last of {len(errors)} failed with {errors[-1]}' if errors else ''}. Call `search` first.")
-        return super().get_best_models(num_models)
+        best = self.oracle.get_best_trials(num_models)
+        refitted = refit.model(self, best[0]) if self.refit and best else None
+        return [self.load_model(trial) for trial in best] if refitted is None else [refitted, *map(self.load_model, best[1:])]
+
+    def pareto_front(self) -> list[Trial]:
+        """The completed trials that no other one beats: none is as good in every objective and better in one. The best of the first objective comes first.
+
+        Example:
+
+            for trial in tuner.pareto_front():
+                print(trial.trial_id, trial.hyperparameters.values, tuner.oracle.records[trial.trial_id]["scores"])
+        """
+        return self.oracle.get_best_trials(None if len(self.oracle.goals) > 1 else 1)
+
+    def best_by_posterior_mean(self) -> tuple[Trial, float, float] | None:
+        """The completed trial that would score best on average, and that mean and its standard deviation.
+
+        The best score seen is partly luck where trainings are noisy. A Gaussian process over all scores, whatever the sampler, tells what each would be without
+        the noise. On average over searches its favourite is no better than the best score seen, which is why that stays the default.
+
+        Returns:
+            `None` before there are four completed trials or one keeps the constraints, and for several objectives.
+        """
+        best = best_mean(self.oracle.store.facts | {"trials": self.oracle.records.values()}) if self.oracle.records else None
+        return (self.oracle.trials[best["trial_id"]], best["mean"], best["deviation"]) if best else None
 
     def best_record(self) -> dict | None:
         """What a `GradientMonitor` among the callbacks has recorded in the best trial, as `{"record": ..., "findings": [...]}`; or `None`."""
@@ -453,5 +532,7 @@ class Tuner(keras_tuner.Tuner):
             In the order of their start: `{"trial_id", "status", "score", "seconds", "values", "error", "curve", "reported"}`, the curve being
             `{metric: [value per epoch]}` and "reported" `{epoch: objective}`; and "executions" where there were several, "cut" where the time was over,
             "stopped" (the number of epochs) where the pruner stopped it.
+            With several objectives "scores" has the value of each, and "score" that of the first. "excess" is there where `constraints` are broken: by which
+            share of the bounds.
         """
         return self.oracle.store.copy().load()

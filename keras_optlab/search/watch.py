@@ -41,7 +41,7 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self.tuner, self.trial, self.callbacks, self.start = tuner, trial, callbacks, start
         self.results, self.execution = [outcomes.stored(result) for result in results], len(results)
-        self.objective = tuner.oracle.objective
+        self.objective = tuner.oracle.goals[0]
         self.best = before.best if before else None
         self.epochs, self.reported, self.fits, self.kept, self.cut = 0, 0, 0, False, False
         self.first = First(self)

@@ -214,6 +214,20 @@ class GaussianProcess(Sampler):
             return self.listing[np.argmax(acquisition(self.listing))]
         return self.maximize(acquisition, self.rows[self.succeeded][np.argsort(-np.mean(means, 0))[:4]])
 
+    def posterior(self) -> tuple[np.ndarray, np.ndarray]:
+        """What each success that was told would score on average, the noise of its training apart: mean and standard deviation, in the order told."""
+        told = [(values, scores[0]) for values, scores in self._told if np.isfinite(scores).all()]
+        self.rng, self.twins = np.random.default_rng(self.seed), self.space.twins()
+        self.scores = np.array([score for _, score in told])
+        self.succeeded = np.ones(len(told), bool)
+        known, y = self.features(self.space.encode([values for values, _ in told])), self.targets()
+        draws = np.array(list(self.regression(self.chains, (-6.0, 2.0)).fit(known, y, known[:0]).predict(known)))
+        mean, deviation = draws[:, 0].mean(0), np.sqrt((draws[:, 1] ** 2).mean(0) + draws[:, 0].var(0))
+        top = y.argmax()
+        far = y[top] - y > 1e-6
+        unit = np.min((self.scores[top] - self.scores[far]) / (y[top] - y[far])) if far.any() else 0.0  # that of scores which were not cut off
+        return self.scores[top] + unit * (mean - y[top]), unit * deviation
+
     def needed(self) -> float:
         """The log probability of success below which nothing is tried: the more of the last trainings failed, the higher.
 

@@ -1,0 +1,123 @@
+"""Several objectives: what they are, which trials no other one beats, and what is measured of a model rather than reported by its epochs."""
+
+import math
+import statistics
+import time
+
+import keras
+import keras_tuner
+import numpy as np
+from keras_tuner.errors import FatalValueError
+
+MEASURED = ("parameters", "latency")  # the less the better
+CALLS, SECONDS = 20, 2.0  # of one measurement of latency
+
+
+def declared(objective):
+    """An objective, or several, as `keras_tuner.Oracle` takes them; "parameters" and "latency" get the direction that it cannot infer.
+
+    Raises:
+        ValueError: if there is none, one is named twice, or the first one, which ranks the epochs of a training, is none that they report.
+    """
+    each = list(objective) if isinstance(objective, list | tuple) else [objective]
+    names = [getattr(goal, "name", goal) for goal in each]
+    if not names or len(set(map(str, names))) < len(names) or names[0] in MEASURED or len(names) > 1 and not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            "`objective` must be a metric or a list of different ones, of which the first is reported by each epoch; "
+            f"{' and '.join(map(repr, MEASURED))} may follow. Received: objective={objective!r}."
+        )
+    goals = [keras_tuner.Objective(goal, "min") if isinstance(goal, str) and goal in MEASURED else goal for goal in each]
+    return goals if len(goals) > 1 else goals[0]
+
+
+def facts(goals: list[keras_tuner.Objective]) -> dict:
+    """Names and directions as they are stored: lists where there are several."""
+    names, directions = [goal.name for goal in goals], [goal.direction for goal in goals]
+    return {"objective": names, "direction": directions} if len(goals) > 1 else {"objective": names[0], "direction": directions[0]}
+
+
+def shown(search: dict) -> str:
+    """The stored objectives in words."""
+    names, directions = (value if isinstance(value, list) else [value] for value in (search["objective"], search["direction"]))
+    return ", ".join(f"{name} ({direction})" for name, direction in zip(names, directions))
+
+
+def front(gains: np.ndarray) -> np.ndarray:
+    """Which rows (trials x objectives, to be maximized) are dominated by no other: none is as good in every objective and better in one."""
+    return np.array([not ((gains >= row).all(1) & (gains > row).any(1)).any() for row in gains], bool)
+
+
+def bounds(constraints: dict | None, goals: list[keras_tuner.Objective]) -> dict[str, tuple[str, float]]:
+    """Direction and bound of each metric that is constrained.
+
+    Raises:
+        ValueError: for a bound that is no number, or a metric that is neither an objective nor measured here.
+    """
+    directions = dict.fromkeys(MEASURED, "min") | {goal.name: goal.direction for goal in goals}
+    for name, bound in (constraints or {}).items():
+        if name not in directions or isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            raise ValueError(
+                f"`constraints` must give some of {', '.join(directions)} a finite bound: the most it may be, or the least where more is better. "
+                f"Received: constraints={constraints!r}. Add other metrics to `objective`."
+            )
+    return {name: (directions[name], float(bound)) for name, bound in (constraints or {}).items()}
+
+
+def excess(limits: dict[str, tuple[str, float]], metrics: dict[str, float]) -> float:
+    """By how much a trial breaks its bounds, as a share of them; 0 if it keeps them all."""
+    over = {name: metrics[name] - bound if direction == "min" else bound - metrics[name] for name, (direction, bound) in limits.items()}
+    return sum(max(0.0, by) / (abs(limits[name][1]) or 1.0) for name, by in over.items())
+
+
+def with_measured(result, model: keras.Model, goals: list[keras_tuner.Objective], data):
+    """What a training has brought, with what of `MEASURED` is asked for and not among its metrics.
+
+    Args:
+        result: a History, a dict of metrics or a number.
+        model: the trained model.
+        goals: the objectives and what else is asked for.
+        data: what the model was trained on.
+    """
+    known = result.history if isinstance(result, keras.callbacks.History) else result if isinstance(result, dict) else {}
+    wanted = [goal.name for goal in goals if goal.name in MEASURED and goal.name not in known]
+    if not wanted or result is None:
+        return result
+    found = {name: float(model.count_params()) if name == "parameters" else latency(model, data) for name in wanted}
+    if isinstance(result, keras.callbacks.History):
+        epochs = max(map(len, known.values()), default=0)
+        known |= {name: [value] * epochs for name, value in found.items()}
+        return result
+    return (result if isinstance(result, dict) else {goals[0].name: result}) | found
+
+
+def latency(model: keras.Model, data=None) -> float:
+    """Seconds that a model takes for one sample: the median of 20 calls of `predict_on_batch`, or of as many as two seconds allow, after two to warm up.
+
+    Args:
+        model: a built model.
+        data: arrays, of which the first sample is taken; else the model is given zeros.
+
+    Raises:
+        keras_tuner.errors.FatalValueError: if there are no arrays, and the model does not say its shape.
+    """
+    sample, times = one(model, data), []
+    for _ in range(2):
+        model.predict_on_batch(sample)
+    while len(times) < 3 or len(times) < CALLS and sum(times) < SECONDS:
+        start = time.perf_counter()
+        model.predict_on_batch(sample)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def one(model: keras.Model, data):
+    """A batch of one sample: the first of some arrays, or zeros of the shape that the model has."""
+    if data is not None and all(hasattr(array, "__array__") for array in keras.tree.flatten(data)):
+        return keras.tree.map_structure(lambda array: np.asarray(array[:1]), data)
+    inputs = getattr(model, "inputs", None) or []
+    if len(inputs) == 1 and None not in inputs[0].shape[1:]:
+        return np.zeros((1, *inputs[0].shape[1:]), inputs[0].dtype)
+    raise FatalValueError(
+        '`objective` "latency" needs to know what one sample is. Give the data as arrays, or the model one `keras.Input` of a fixed shape, or let '
+        f'`HyperModel.fit` return "latency" among its metrics. Received: inputs {[tuple(tensor.shape) for tensor in inputs]}, data {type(data).__name__}.'
+    )

@@ -1,0 +1,32 @@
+"""Under noise the best score seen is partly luck: which configuration a model of all scores holds for the best."""
+
+import copy
+
+import keras_tuner
+
+from keras_optlab.search.pruning import plain
+from keras_optlab.search.samplers.gp import GaussianProcess
+from keras_optlab.search.space import Space
+
+
+def best_mean(search: dict) -> dict | None:
+    """The completed trial with the best posterior mean under a Gaussian process, whatever sampler has suggested it.
+
+    Args:
+        search: what `store.read` returns: "space", "seed", "direction" and "trials" of it.
+
+    Returns:
+        `{"trial_id", "mean", "deviation"}`: what it would score on average, and how uncertain that is, in the objective's units; `None` before there
+        are four completed trials or one keeps the constraints, and for several objectives.
+    """
+    done = [record for record in search["trials"] if record["status"] == "COMPLETED"]
+    eligible = [i for i, record in enumerate(done) if not record.get("excess")]
+    if len(done) < GaussianProcess.initial or not eligible or isinstance(search["direction"], list):
+        return None
+    space = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(search["space"]), "values": {}}).space
+    sampler, sign = GaussianProcess(Space(space), search["seed"]), 1 if search["direction"] == "max" else -1
+    for record in done:
+        sampler.tell(plain(record["values"]), sign * record["score"])
+    means, deviations = sampler.posterior()
+    best = max(eligible, key=lambda i: means[i])
+    return {"trial_id": done[best]["trial_id"], "mean": sign * float(means[best]), "deviation": float(deviations[best])}
