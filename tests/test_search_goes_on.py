@@ -163,11 +163,13 @@ def test_what_was_interrupted_after_its_last_epoch_ends_in_the_same_way(settings
         raise KeyboardInterrupt
 
     whole, _ = searched(build, settings, "whole", fit={"epochs": 3})
-    keras.utils.set_random_seed(7)
-    tuner = Noted(build, project_name="again", **settings)
-    monkeypatch.setattr(tuner.oracle, "end_trial", killed)
-    with pytest.raises(KeyboardInterrupt):
-        tuner.search(X, Y, validation_data=(X, Y), batch_size=8, verbose=0, epochs=3)
+    for expected in ([0, 1, 2], [2], [2]):
+        keras.utils.set_random_seed(7)
+        tuner = Noted(build, project_name="again", **settings)
+        monkeypatch.setattr(tuner.oracle, "end_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tuner.search(X, Y, validation_data=(X, Y), batch_size=8, verbose=0, epochs=3)
+        assert tuner.epochs == expected
     again, epochs = searched(build, settings, "again", fit={"epochs": 3})
     assert epochs == [2]
     same(whole, again)

@@ -295,6 +295,7 @@ class Tuner(keras_tuner.Tuner):
         if "tuner/epochs" in trial.hyperparameters.values and "epochs" in kwargs:  # else `hypermodel.fit` knows them
             kwargs["epochs"] = trial.hyperparameters.values["tuner/epochs"]
         start = self._start(trial)
+        self.checkpoints.drop_states(trial.trial_id, start)  # what could not be used must not push out what can
         results = [outcomes.revived(kept) for kept in start.facts["results"]] if start else []
         while len(results) < self.executions_per_trial:
             try:
