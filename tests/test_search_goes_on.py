@@ -312,6 +312,23 @@ def test_a_promoted_trial_goes_on_from_the_state_of_another(settings):
     tuner.search(X, Y, validation_data=(X, Y), batch_size=8, verbose=0, epochs=2)
     assert tuner.epochs == [0, 1, 2, 3, 4]
     assert tuner.records()[1]["curve"] == whole.records()[0]["curve"]
+    best = tuner.oracle.get_best_trials()[0]
+    assert tuner.get_best_models()[0].evaluate(X, Y, verbose=0)[0] == pytest.approx(best.score, rel=1e-5)
+
+
+def test_a_promotion_leaves_the_weights_of_the_other_trial(settings):
+    class Promoting(Noted):
+        def continued(self):
+            return {"0000"}
+
+        def on_trial_begin(self, trial):
+            if trial.trial_id == "0001":
+                trial.hyperparameters.values |= {"tuner/trial_id": "0000", "tuner/initial_epoch": 2, "tuner/epochs": 3}
+
+    tuner = Promoting(build, project_name="p", keep="all", **settings | {"max_trials": 2})
+    tuner.search(X, Y, validation_data=(X, Y), batch_size=8, verbose=0, epochs=2)
+    for model, trial in zip(tuner.get_best_models(2), tuner.oracle.get_best_trials(2)):
+        assert model.evaluate(X, Y, verbose=0)[0] == pytest.approx(trial.score, rel=1e-5)
 
 
 def test_resume_without_a_search(tmp_path):

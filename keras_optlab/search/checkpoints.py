@@ -69,21 +69,34 @@ class Checkpoints:
         return None
 
     def take_over(self, name: str, trial_id: str, token: int) -> bool:
-        """Makes what an earlier holder of a trial had kept as its best weights those of this token. Returns whether they can be read."""
-        old, new = self.folder / name, self.best(trial_id, token)
+        """Makes what an earlier holder of a trial, or the trial from which it is promoted, has kept as its best weights those of this token.
+
+        Args:
+            name: the file that a state names; a holder that was interrupted may have taken it over already.
+            trial_id: the trial that goes on.
+            token: its token.
+
+        Returns:
+            Whether the weights can be read.
+        """
+        source, new = name.split(".")[0], self.best(trial_id, token)
+        files = sorted(self.folder.glob(f"{source}.*.npz"), key=lambda file: int(file.name.split(".")[1]))
         try:
+            old = files[-1] if files else self.folder / name
             State(old)
-            if old != new:
-                new.unlink(missing_ok=True)
-                try:
-                    os.link(old, new)
-                except OSError:  # a file system without links
-                    shutil.copyfile(old, new)
-                if old.name.startswith(f"checkpoint_{trial_id}."):  # another trial may be asked again
-                    old.unlink(missing_ok=True)
         except (DamagedState, FileNotFoundError) as error:
             logger.warning("The weights of trial %s at its best epoch are lost: %s", trial_id, error)
             return False
+        if old != new:
+            new.unlink(missing_ok=True)
+            try:
+                os.link(old, new)
+            except OSError:  # a file system without links
+                shutil.copyfile(old, new)
+        if new.name.startswith(f"{source}."):
+            for file in files:
+                if file != new:
+                    file.unlink(missing_ok=True)
         return True
 
     def with_state(self) -> set[str]:
