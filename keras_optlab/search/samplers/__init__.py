@@ -2,6 +2,7 @@
 
 import difflib
 
+from keras_optlab.search.samplers.auto import Auto
 from keras_optlab.search.samplers.base import Sampler
 from keras_optlab.search.samplers.cmaes import CMAES
 from keras_optlab.search.samplers.genetic import Genetic
@@ -13,6 +14,7 @@ from keras_optlab.search.samplers.random import Random
 from keras_optlab.search.samplers.tpe import TPE
 
 SAMPLERS = {
+    "auto": Auto,
     "cmaes": CMAES,
     "genetic": Genetic,
     "gp": GaussianProcess,
@@ -47,4 +49,4 @@ def get(sampler: str | type[Sampler]) -> type[Sampler]:
     return SAMPLERS[sampler]
 
 
-__all__ = ["CMAES", "GaussianProcess", "Genetic", "Grid", "NSGA2", "QuasiRandom", "Random", "Sampler", "TPE", "get", "names"]
+__all__ = ["Auto", "CMAES", "GaussianProcess", "Genetic", "Grid", "NSGA2", "QuasiRandom", "Random", "Sampler", "TPE", "get", "names"]
