@@ -103,10 +103,10 @@ class Checkpoints:
         """Ids of the trials of which there is a state."""
         return {file.name.removeprefix("state_").partition(".")[0] for file in self.folder.glob("state_*.npz")}
 
-    def drop_states(self, trial_id: str, kept: State | None = None) -> None:
-        """Deletes the states of a trial; if one of them is `kept`, those that come after it."""
+    def drop_states(self, trial_id: str, kept: State | None = None, but: int = 0) -> None:
+        """Deletes the states of a trial, but for the newest ones; if one of them is `kept`, those that come after it."""
         files = [file for *_, file in self._states(trial_id)]
-        for file in files[files.index(kept.path) + 1 if kept is not None and kept.path in files else 0 :]:
+        for file in files[files.index(kept.path) + 1 if kept is not None and kept.path in files else 0 : len(files) - but]:
             file.unlink(missing_ok=True)
 
     def clear(self, running: Collection[str], kept: dict[str, str | None], continued: Collection[str] = (), known: Collection[str] | None = None) -> None:

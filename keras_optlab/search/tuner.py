@@ -142,7 +142,7 @@ class Tuner(keras_tuner.Tuner):
         path = folder / store.FILE if storage is None else storage
         if storage is not None and "://" not in str(storage):
             raise ValueError(f'`storage` must be an address such as "postgresql://user:password@host/name", or None. Received: storage={storage!r}.')
-        oracle = Oracle(
+        oracle = self._oracle(
             sampler, objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, path, folder.name, lease, heartbeat, constraints
         )
         try:
@@ -170,6 +170,9 @@ class Tuner(keras_tuner.Tuner):
         oracle.pruning = pruning.Pruning(pruner, oracle, self.checkpoints.with_state) if pruner else None
         self.progress = live.Progress(self)
         oracle.reload()
+
+    def _oracle(self, *arguments) -> Oracle:
+        return Oracle(*arguments)
 
     def save(self) -> None:
         """Does nothing: every result is in the store already."""
@@ -322,10 +325,7 @@ class Tuner(keras_tuner.Tuner):
 
     def _start(self, trial: Trial) -> State | None:
         """The state from which a trial goes on: its own, or that of the trial from which it was promoted."""
-        values = trial.hyperparameters.values
-        start, source = self.checkpoints.state(trial.trial_id), values.get("tuner/trial_id")
-        if start is None and source is not None:
-            start = self.checkpoints.state(source, values["tuner/initial_epoch"])
+        start = self.checkpoints.state(trial.trial_id) or self._inherited(trial)
         if start is None or start.facts["round"] != self._round:
             return None
         parameters = inspect.signature(self.hypermodel.fit).parameters
@@ -337,6 +337,11 @@ class Tuner(keras_tuner.Tuner):
             return None
         self.oracle.credit(trial.trial_id, start.facts["seconds"])
         return start
+
+    def _inherited(self, trial: Trial) -> State | None:
+        """The state of the trial from which another one was promoted."""
+        values = trial.hyperparameters.values
+        return self.checkpoints.state(values["tuner/trial_id"], values["tuner/initial_epoch"]) if "tuner/trial_id" in values else None
 
     def _train(self, trial: Trial, start: State | None, results: list, callbacks: list, args: tuple, kwargs: dict):
         """One execution, from `start` or from its beginning; `self._watch` knows more of it."""

@@ -25,6 +25,7 @@ class State:
     Attributes:
         epoch: how many epochs were finished.
         facts: what else `save_state` was told, such as `history`.
+        keep: names of variables, such as "learning_rate", that `into` leaves as the model has them, or has not; by default none.
 
     Raises:
         DamagedState: naming the file, if it is truncated or altered.
@@ -32,7 +33,7 @@ class State:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+        self.path, self.keep = Path(path), ()
         try:
             with open(self.path, "rb") as file, np.load(file) as members:
                 self._arrays = {name: members[name] for name in members.files}
@@ -54,14 +55,17 @@ class State:
         if "optimizer" in self.facts and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         parts = {part: variables for part, variables in _variables(model).items() if part in self.facts}
+        targets = []
         for part, variables in parts.items():
-            stored, found = self.facts[part], _manifest(variables)
-            if stored != found:
-                different = [f"{was or 'nothing'} was stored, {now or 'nothing'} is there" for was, now in _pairs(stored, found) if was != now]
+            stored = [(f"{part}/{i}", one) for i, one in enumerate(self.facts[part]) if one[0] not in self.keep]
+            found = [(variable, one) for variable, one in zip(variables, _manifest(variables)) if one[0] not in self.keep]
+            was_there, is_there = [one for _, one in stored], [one for _, one in found]
+            if was_there != is_there:
+                different = [f"{was or 'nothing'} was stored, {now or 'nothing'} is there" for was, now in _pairs(was_there, is_there) if was != now]
                 raise ValueError(f"{self.path} does not fit the {part}: {'; '.join(different[:5])}.")
-        for part, variables in parts.items():
-            for i, variable in enumerate(variables):
-                variable.assign(self._arrays[f"{part}/{i}"])
+            targets += [(variable, name) for (variable, _), (name, _) in zip(found, stored)]
+        for variable, name in targets:
+            variable.assign(self._arrays[name])
 
     def into_callbacks(self, callbacks) -> None:
         """Gives each callback with `set_state` what its `get_state` had returned."""
