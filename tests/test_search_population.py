@@ -255,7 +255,7 @@ class Trained(PopulationBasedTuner):
         self.seen.append((trial.trial_id, epoch, int(model.optimizer.iterations), float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)), weights))
 
     def run(self, **more):
-        self.search(X, Y, validation_data=(X, Y), batch_size=4, verbose=0, **more)
+        self.search(X, Y, validation_data=(X, Y), batch_size=8, verbose=0, **more)
 
 
 def test_members_inherit_weights_optimizer_and_what_decides_shapes(settings):
@@ -281,7 +281,7 @@ def test_members_inherit_weights_optimizer_and_what_decides_shapes(settings):
     copies = []
     for trial_id, epoch, iterations, rate, weights in tuner.seen:
         values, parent = records[trial_id]["values"], records[trial_id]["values"].get("tuner/trial_id")
-        assert iterations == 2 * epoch
+        assert iterations == epoch
         assert rate == pytest.approx(values["rate"] * (0.9 ** (iterations / 4) if values["optimizer"] == "adam" else 1), rel=1e-5)
         if parent and epoch == values["tuner/initial_epoch"]:
             for mine, theirs in zip(weights, ends[parent], strict=True):
@@ -327,18 +327,41 @@ def fixed(hp) -> keras.Model:
 
 def test_interrupted_trainings_end_as_without_an_interruption(settings):
     whole = Trained(fixed, rounds=2, population=3, **settings | {"project_name": "whole"})
-    whole.search(X, Y, validation_data=(X, Y), batch_size=8, verbose=0)
+    whole.run()
     epochs = []
     for count in (1, 3, 5, None):
         tuner = Trained(fixed, rounds=2, population=3, **settings)
         try:
-            tuner.search(X, Y, validation_data=(X, Y), batch_size=8, verbose=0, callbacks=[] if count is None else [Ends(count)])
+            tuner.run(callbacks=[] if count is None else [Ends(count)])
         except KeyboardInterrupt:
             assert count is not None
         epochs += [(i, e) for i, e, *_ in tuner.seen]
     assert epochs == [(i, e) for i, e, *_ in whole.seen]
     for one, two in zip(whole.records(), tuner.records(), strict=True):
         assert (one["values"], one["curve"], one["score"]) == (two["values"], two["curve"], two["score"])
+
+
+def test_workers_wait_for_the_end_of_a_round(settings):
+    one, two = (Formula(storage=f"sqlite:///{settings['directory']}/shared.sqlite3", heartbeat=0.1, **settings) for _ in "ab")
+    trials = [worker.oracle.create_trial(f"{worker is one}{i}") for i in range(2) for worker in (one, two)]
+    assert [trial.trial_id for trial in trials] == ["0000", "0001", "0002", "0003"]
+
+    def end(worker, trial):
+        worker.oracle.update_trial(trial.trial_id, worker.run_trial(trial))
+        trial.status = "COMPLETED"
+        worker.oracle.end_trial(trial)
+
+    for worker, trial in zip((one, two, one), trials):
+        end(worker, trial)
+    assert one.oracle.create_trial("more").status == "IDLE" and one.oracle.needed() == {"0000", "0001", "0002"}
+    end(two, trials[3])
+    trials = [worker.oracle.create_trial("more") for worker in (one, two)]
+    assert [(trial.trial_id, trial.status) for trial in trials] == [("0004", "RUNNING"), ("0005", "RUNNING")]
+    assert one.oracle.parents(1) == two.oracle.parents(1) and one.oracle.needed() == {parent for parent, _ in one.oracle.parents(1)} - {"0004"}
+    for worker, trial in zip((one, two), trials):
+        end(worker, trial)
+    for worker in (one, two):
+        worker.oracle.release()
 
 
 def test_a_lost_state_fails_one_member_only(settings):
@@ -372,7 +395,7 @@ def test_a_fit_that_cannot_go_on_is_refused(settings):
             raise AssertionError
 
     with pytest.raises(FatalTypeError, match="`hypermodel.fit` must take `initial_epoch`"):
-        Trained(Short(), **settings).run()
+        Trained(Short(), **settings | {"project_name": "short"}).run()
 
 
 def test_a_state_can_leave_variables_as_they_are(tmp_path):
