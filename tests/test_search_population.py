@@ -357,9 +357,11 @@ def test_workers_wait_for_the_end_of_a_round(settings):
     end(two, trials[3])
     trials = [worker.oracle.create_trial("more") for worker in (one, two)]
     assert [(trial.trial_id, trial.status) for trial in trials] == [("0004", "RUNNING"), ("0005", "RUNNING")]
-    assert one.oracle.parents(1) == two.oracle.parents(1) and one.oracle.needed() == {parent for parent, _ in one.oracle.parents(1)} - {"0004"}
+    assert one.oracle.parents(1) == two.oracle.parents(1) and one.oracle.needed() == {"0000", "0001", "0002", "0003"}
     for worker, trial in zip((one, two), trials):
         end(worker, trial)
+    begun, *_, third, fourth = (parent for parent, _ in two.oracle.parents(1))
+    assert two.oracle.needed() == {"0005", begun, third, fourth}  # it has not looked since the other one has finished its trial
     for worker in (one, two):
         worker.oracle.release()
 
