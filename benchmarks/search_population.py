@@ -1,10 +1,10 @@
-"""Population based training beside random search, at the same number of epochs, on the scans of digits that scikit-learn brings.
+"""Population based training beside searches without copying, at the same number of epochs, on the scans of digits that scikit-learn brings.
 
-    python benchmarks/search_population.py [--seeds 5] [--population 8] [--rounds 6] [--epochs-per-round 2] [--methods population,random]
+    python benchmarks/search_population.py [--seeds 5] [--population 8] [--rounds 6] [--epochs-per-round 2] [--methods population,random,qmc]
 
-A small dense network, trained with SGD and momentum on 400 digits; 400 others choose, the remaining 997 test. Random search, or another sampler that is
-named, trains `population` configurations for `rounds` x `epochs_per_round` epochs each. A line of JSON per run; in the end the means with their standard
-errors, and the differences by pairs of a seed.
+A small dense network, trained with SGD and momentum on 400 digits; 400 others choose, the remaining 997 test. The other samplers train `population`
+configurations for `rounds` x `epochs_per_round` epochs each; those of "qmc" are the ones with which the population begins. A line of JSON per run; in the end
+the means with their standard errors, and the differences by pairs of a seed.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--epochs-per-round", type=int, default=2)
     parser.add_argument("--objective", default="val_loss")
-    parser.add_argument("--methods", default="population,random")
+    parser.add_argument("--methods", default="population,random,qmc")
     options = parser.parse_args()
     found: dict[str, list[dict]] = {method: [] for method in options.methods.split(",")}
     with tempfile.TemporaryDirectory() as folder:

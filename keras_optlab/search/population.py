@@ -28,7 +28,8 @@ class PopulationBasedTuner(Tuner):
     what `keep` says, disk holds the states of one round: weights and optimizer of each member.
 
     Args:
-        hypermodel: as for `Tuner`. A `fit` of its own must hand `initial_epoch` and `epochs` on to one `model.fit`.
+        hypermodel: as for `Tuner`. A `fit` of its own must hand `initial_epoch` and `epochs` on to one `model.fit`. Schedules of
+            the rate keep their position: let them last `rounds` x `epochs_per_round` epochs, as with `ImageClassifier(..., epochs=20)`.
         objective: one metric such as "val_accuracy", or a `keras_tuner.Objective`. Its value at the end of a round decides who is copied.
         population: number of members, >= 2.
         rounds: number of rounds, >= 2. A member trains `rounds` x `epochs_per_round` epochs.
