@@ -21,7 +21,7 @@ class PopulationBasedTuner(Tuner):
     state from members drawn out of the best quarter, and changes their values: numbers on a log scale by a factor of .8 or 1.2, others by a tenth of their
     range, ordered choices to a neighbour, unordered ones with a chance of .1. For that the model is built anew with the new values, so that whatever
     `hypermodel` does with them changes while it trains: rate, decay, dropout, augmentation, label smoothing, batch size. What decides shapes or the optimizer
-    is noticed by that, and inherited with the weights.
+    is noticed by that, and inherited with the weights. A rate that a callback has changed stays so in who goes on, and begins anew in a copy.
 
     Each round of a member is a trial, whose score is that of its best epoch in the round; "tuner/trial_id" among its values is the trial it goes on from.
     Killed at any moment, the search goes on where it stopped. A member that raises, or ends a round in NaN, is replaced by a copy like the worst ones. Besides
