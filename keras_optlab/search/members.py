@@ -54,8 +54,10 @@ class Members(Oracle):
         self.store.note(population={"population": self.size, "rounds": self.rounds, "epochs_per_round": self.epochs})
 
     def populate_space(self, trial_id: str) -> dict:
-        """The next member's values for its next round; `{"status": "STOPPED"}` while the round before is not finished, as other workers are at it."""
+        """The next member's values for its next round; `{"status": "STOPPED"}` after the last round, and while other workers are at the one before."""
         number, member = divmod(len(self.trials), self.size)
+        if number == self.rounds:
+            return {"status": TrialStatus.STOPPED}
         if number == 0:
             return {"status": TrialStatus.RUNNING, "values": self._first() | {"tuner/initial_epoch": 0, "tuner/epochs": self.epochs}}
         waiting = [r for r in self.records.values() if r["status"] == TrialStatus.RUNNING and r["attempts"] < DEATHS]
