@@ -138,7 +138,8 @@ def test_interrupted_again_and_again_it_goes_on_as_if_it_never_was(settings):
                 tuner.search(verbose=0)
             log += tuner.log[:-1]
         else:
-            tuner.oracle.max_trials = len(tuner.records())
+            begun, populate = len(tuner.records()), tuner.oracle.populate_space
+            tuner.oracle.populate_space = lambda trial_id: {"status": "STOPPED"} if int(trial_id) >= begun else populate(trial_id)
             tuner.search(verbose=0)
             log += tuner.log
     assert log == whole.log and tuner.remaining_trials == 0
@@ -271,7 +272,7 @@ def test_members_inherit_weights_optimizer_and_what_decides_shapes(settings):
             super().on_trial_end(trial)
             files = list(Path(self.project_dir).glob("state_*"))
             assert len(files) <= self.population + 1
-            needed = self.oracle.needed()
+            needed = self.oracle.sources()
             assert {file.name.split(".")[0].removeprefix("state_") for file in files} == needed
 
     tuner = Noted(epochs_per_round=1, **settings)
@@ -353,15 +354,15 @@ def test_workers_wait_for_the_end_of_a_round(settings):
 
     for worker, trial in zip((one, two, one), trials):
         end(worker, trial)
-    assert one.oracle.create_trial("more").status == "IDLE" and one.oracle.needed() == {"0000", "0001", "0002"}
+    assert one.oracle.create_trial("more").status == "IDLE" and one.oracle.sources() == {"0000", "0001", "0002"}
     end(two, trials[3])
     trials = [worker.oracle.create_trial("more") for worker in (one, two)]
     assert [(trial.trial_id, trial.status) for trial in trials] == [("0004", "RUNNING"), ("0005", "RUNNING")]
-    assert one.oracle.parents(1) == two.oracle.parents(1) and one.oracle.needed() == {"0000", "0001", "0002", "0003"}
+    assert one.oracle.parents(1) == two.oracle.parents(1) and one.oracle.sources() == {"0000", "0001", "0002", "0003"}
     for worker, trial in zip((one, two), trials):
         end(worker, trial)
     begun, *_, third, fourth = (parent for parent, _ in two.oracle.parents(1))
-    assert two.oracle.needed() == {"0005", begun, third, fourth}  # it has not looked since the other one has finished its trial
+    assert two.oracle.sources() == {"0005", begun, third, fourth}  # it has not looked since the other one has finished its trial
     for worker in (one, two):
         worker.oracle.release()
 

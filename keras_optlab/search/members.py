@@ -70,6 +70,10 @@ class Members(Oracle):
         rounds = {"tuner/trial_id": parent, "tuner/initial_epoch": self.trained(parent), "tuner/epochs": (number + 1) * self.epochs}
         return {"status": TrialStatus.RUNNING, "values": values | rounds}
 
+    def remaining_trials(self) -> int:
+        """How many trials are left to finish."""
+        return max(0, self.size * self.rounds - len(self.end_order))
+
     def _first(self) -> dict:
         """Values that fill the space evenly; where it holds fewer than there are members, some of them once more."""
         space = Space(self.hyperparameters.space)
@@ -132,7 +136,7 @@ class Members(Oracle):
                 return values
         return found
 
-    def needed(self) -> set[str]:
+    def sources(self) -> set[str]:
         """Ids of the finished trials from whose states others still go on."""
         if not self.records:
             return set()

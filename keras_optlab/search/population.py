@@ -35,7 +35,7 @@ class PopulationBasedTuner(Tuner):
         rounds: number of rounds, >= 2. A member trains `rounds` x `epochs_per_round` epochs.
         epochs_per_round: epochs between two choices, >= 1: enough that good values show.
         **settings: `seed`, `max_minutes`, `overwrite`, `storage`, `keep`, `directory`, `project_name` and others of `Tuner`; not `sampler`, `max_trials`,
-            `executions_per_trial`.
+            `executions_per_trial`, `pruner`, `cross_validation`, `refit`.
 
     Raises:
         ValueError: for an argument out of range, or if the project holds another search (the differences are listed).
@@ -61,7 +61,7 @@ class PopulationBasedTuner(Tuner):
                 raise ValueError(f"`{name}` must be an integer >= {least}. Received: {name}={value!r}.")
         if isinstance(objective, list | tuple):
             raise ValueError(f"`objective` must be one metric: a population has one best member. Received: objective={objective!r}.")
-        for name in settings.keys() & {"sampler", "max_trials", "executions_per_trial", "pruner"}:
+        for name in settings.keys() & {"sampler", "max_trials", "executions_per_trial", "pruner", "cross_validation", "refit"}:
             raise ValueError(f"`{name}` has no meaning for a population: there are `population` x `rounds` trials. Received: {name}={settings[name]!r}.")
         self.population, self.rounds, self.epochs_per_round = population, rounds, epochs_per_round
         super().__init__(hypermodel, objective, members.Population, max_trials=population * rounds, **settings)
@@ -87,10 +87,10 @@ class PopulationBasedTuner(Tuner):
             missing = [name for name in ("epochs", "initial_epoch") if name not in taken]
             if missing and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
                 raise FatalTypeError(f"`hypermodel.fit` must take `{missing[0]}` and hand it to `model.fit`: a member trains in rounds. Received: {[*taken]}.")
-        super().search(*fit_args, **fit_kwargs)
+        super().search(*fit_args, epochs=self.rounds * self.epochs_per_round, **fit_kwargs)
 
     def continued(self) -> set[str]:
-        return self.oracle.needed()
+        return self.oracle.sources()
 
     def on_trial_end(self, trial: Trial) -> None:
         super().on_trial_end(trial)
