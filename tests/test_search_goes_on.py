@@ -99,7 +99,7 @@ def same(one: Tuner, two: Tuner) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name if name in ("adam", "schedule-free") else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS])
 def test_the_training_is_the_same_as_without_an_interruption(name, settings):
     def build(hp):
         hp.Boolean("flag")
@@ -251,7 +251,7 @@ def damage(file: Path, how: str) -> None:
     file.write_bytes({"truncated": whole[: len(whole) // 2], "altered": whole[:700] + b"????" + whole[704:], "empty": b""}[how])
 
 
-@pytest.mark.parametrize("how", ["truncated", "altered", "empty"])
+@pytest.mark.parametrize("how", ["truncated", *(pytest.param(how, marks=pytest.mark.slow) for how in ("altered", "empty"))])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(how, settings, caplog):
     whole, _ = searched(build, settings, "whole")
     with pytest.raises(KeyboardInterrupt):
