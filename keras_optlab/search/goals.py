@@ -42,11 +42,6 @@ def shown(search: dict) -> str:
     return ", ".join(f"{name} ({direction})" for name, direction in zip(names, directions))
 
 
-def front(gains: np.ndarray) -> np.ndarray:
-    """Which rows (trials x objectives, to be maximized) are dominated by no other: none is as good in every objective and better in one."""
-    return np.array([not ((gains >= row).all(1) & (gains > row).any(1)).any() for row in gains], bool)
-
-
 def bounds(constraints: dict | None, goals: list[keras_tuner.Objective]) -> dict[str, tuple[str, float]]:
     """Direction and bound of each metric that is constrained.
 

@@ -12,6 +12,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
+from keras_optlab.report.goals import undominated
 from keras_optlab.search import goals, pruning, samplers
 from keras_optlab.search.heartbeat import Heartbeat
 from keras_optlab.search.log import logger
@@ -461,7 +462,7 @@ class Oracle(keras_tuner.Oracle):
         """
         done = [trial for trial in self.completed() if not self.records[trial.trial_id].get("excess")]
         if len(self.goals) > 1 and done:
-            kept = goals.front(np.array([self._gains(self.records[trial.trial_id]) for trial in done]))
+            kept = undominated(np.array([self._gains(self.records[trial.trial_id]) for trial in done]), ["max"] * len(self.goals))
             done = [trial for trial, best in zip(done, kept) if best]
         return sorted(done, key=lambda trial: trial.score, reverse=self.goals[0].direction == "max")[:num_trials]
 
