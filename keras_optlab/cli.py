@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import fnmatch
 import inspect
 import json
 import logging
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--minutes", type=positive, help="wall clock of the whole command (default: 4, or unlimited where --trials is given)")
     one.add_argument("--trials", type=count, help="most configurations to train (default: as many as fit into the time)")
     one.add_argument("--sampler", default="gp", help="see `keras-optlab list samplers` (default: %(default)s)")
+    one.add_argument("--pruner", help="what stops weak trainings early, see `keras-optlab list pruners` (default: nothing)")
     one = add("train", train, "train one image classifier with a named optimizer and schedule")
     on_data(one)
     one.add_argument("--optimizer", default="adamw", help="see `keras-optlab list optimizers` (default: %(default)s)")
@@ -79,9 +81,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("model", help="a .keras file made by search or train")
     one.add_argument("images", nargs="+", metavar="IMAGE")
     one = add("list", list_names, "list what there is")
-    one.add_argument("what", nargs="?", default="optimizers", metavar="optimizers|schedules|samplers", help="default: %(default)s")
+    one.add_argument("what", nargs="?", default="optimizers", metavar="optimizers|schedules|samplers|pruners", help="default: %(default)s")
     one.add_argument("pattern", nargs="?", default="*", help="wildcards are allowed")
-    one = add("show", show, "describe an optimizer, a schedule or a sampler")
+    one = add("show", show, "describe an optimizer, a schedule, a sampler or a pruner")
     one.add_argument("name")
     one = add("report", write_report, "write the report page of a search again, also while it runs")
     one.add_argument("project", metavar="PROJECT", help="the folder of a search, such as saved_models/digits_search")
@@ -119,14 +121,15 @@ def short(error: BaseException) -> str:
 def search(args) -> int:
     from keras_optlab.callbacks import GradientMonitor
     from keras_optlab.diagnosis import TrainingWarning
-    from keras_optlab.search import ImageClassifier, Tuner, samplers
+    from keras_optlab.search import ImageClassifier, Tuner, pruners, samplers
     from keras_optlab.search.image_classifiers import usual_speed
 
     samplers.get(args.sampler)
+    pruners.get(args.pruner)
     images = data.load(args.data, seed=args.seed, image_size=args.image_size)
     out = Output(args.output, images.name)
     minutes = args.minutes or (None if args.trials else 4.0)
-    wanted = {"fingerprint": images.fingerprint(), "minutes": minutes, "trials": args.trials, "sampler": args.sampler, "seed": args.seed}
+    wanted = {"fingerprint": images.fingerprint(), "minutes": minutes} | {n: getattr(args, n) for n in ("trials", "sampler", "pruner", "seed")}
     if not args.overwrite and out.stored.exists():
         before = results.read(out.stored)
         if before["request"]["fingerprint"] != wanted["fingerprint"]:
@@ -149,6 +152,7 @@ def search(args) -> int:
         hypermodel,
         objective="val_accuracy",
         sampler=args.sampler,
+        pruner=args.pruner,
         max_trials=args.trials,
         max_minutes=minutes and minutes - spent / 60,
         seed=args.seed,
@@ -246,19 +250,21 @@ def classifier(path: str) -> keras.Model:
         raise ValueError(f"`MODEL` must be a .keras file made by `keras-optlab search` or `train`. Received: {path}: {error.args[0]}") from error
 
 
+def named() -> dict[str, dict[str, type]]:
+    """What there is under names, apart from optimizers."""
+    from keras_optlab.search import pruners, samplers
+
+    return {"schedules": schedules.CLASSES, "samplers": samplers.SAMPLERS, "pruners": pruners.PRUNERS}
+
+
 def list_names(args) -> int:
-    if args.what not in ("optimizers", "schedules", "samplers"):
+    if args.what not in ("optimizers", *named()):
         args.what, args.pattern = "optimizers", args.what
-    if args.what == "samplers":
-        import fnmatch
-
-        from keras_optlab.search import samplers
-
-        found = {name: samplers.SAMPLERS[name] for name in fnmatch.filter(samplers.SAMPLERS, args.pattern)}
-    elif args.what == "schedules":
-        found = {name: schedules.CLASSES[name] for name in schedules.names(args.pattern)}
-    else:
+    if args.what == "optimizers":
         found = {name: optimizers.find(name) for name in optimizers.names(args.pattern)}
+    else:
+        classes = named()[args.what]
+        found = {name: classes[name] for name in fnmatch.filter(sorted(classes), args.pattern.lower())}
     summaries = {name: (cls.__doc__ or "").strip().split("\n")[0] for name, cls in found.items()}
     if not args.json and not summaries:
         raise ValueError(f"No {args.what} match {args.pattern!r}: `keras-optlab list {args.what}` shows all.")
@@ -266,10 +272,8 @@ def list_names(args) -> int:
 
 
 def show(args) -> int:
-    from keras_optlab.search import samplers
-
     plain = args.name.lower().replace("_", "")
-    if cls := (schedules.CLASSES | samplers.SAMPLERS).get(plain):
+    if cls := next((classes[plain] for classes in named().values() if plain in classes), None):
         text = inspect.getdoc(cls)
         return tell(json.dumps({"name": cls.__name__, "doc": text}) if args.json else f"{cls.__name__}: {text}")
     about = optimizers.describe(args.name)

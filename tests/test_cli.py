@@ -45,7 +45,7 @@ def run(capsys, *arguments):
 
 def test_a_search_and_what_comes_after_it(there, capsys):
     data = stripes(there)
-    command = ("search", data, "--trials", 2, "--sampler", "random")
+    command = ("search", data, "--trials", 2, "--sampler", "random", "--pruner", "asha")
     status, out, err = run(capsys, *command)
     assert status == 0, err
     assert "Test accuracy" in out and "model.compile(" in out and "keras-optlab predict" in out
@@ -114,9 +114,10 @@ def test_list_and_show(capsys):
     assert list(json.loads(run(capsys, "list", "optimizers", "*adam*", "--json")[1])) == ["adam8bit", "adamw", "nadamw", "schedulefreeadamw"]
     assert {"cosine", "onecycle", "warmup"} == {n.replace("_", "") for n in json.loads(run(capsys, "list", "schedules", "--json")[1])}
     assert {"auto", "cmaes", "genetic", "gp", "grid", "nsga2", "qmc", "random", "tpe"} == set(json.loads(run(capsys, "list", "samplers", "--json")[1]))
+    assert ["asha", "hyperband", "median"] == list(json.loads(run(capsys, "list", "pruners", "--json")[1]))
     status, out, _ = run(capsys, "show", "Schedule-Free AdamW")
     assert status == 0 and "attach" in out and "warmup_steps" in out and "Defazio" in out
-    assert run(capsys, "show", "Cosine")[1].startswith("Cosine: ")
+    assert run(capsys, "show", "asha")[1].startswith("ASHA: ") and run(capsys, "show", "Cosine")[1].startswith("Cosine: ")
     assert json.loads(run(capsys, "show", "gp", "--json")[1])["name"] == "GaussianProcess"
     out = run(capsys, "show", "lion", "--json")[1]
     assert json.loads(out)["name"] == "Lion" and "Infinity" not in out
@@ -151,6 +152,7 @@ REFUSED = {
     "a modifier": (lambda t: ["train", stripes(t), "--optimizer", "sam"], "SAM modifies"),
     "a negative rate": (lambda t: ["train", stripes(t), "--learning-rate", -1], "learning_rate"),
     "an unknown sampler": (lambda t: ["search", stripes(t), "--sampler", "gpp"], "gp"),
+    "an unknown pruner": (lambda t: ["search", stripes(t), "--pruner", "halving"], "asha"),
     "too little time": (lambda t: ["search", stripes(t), "--minutes", 0.05], "--minutes"),
     "an output that is a file": (lambda t: ["search", stripes(t), "--output", t / "stripes.npz"], "--output"),
     "an output below a file": (lambda t: ["train", stripes(t), "--output", t / "stripes.npz" / "x"], "--output"),

@@ -66,6 +66,18 @@ def test_the_best_model_at_its_best_epoch_after_a_restart(lazy, settings):
     assert again.oracle.get_trial(best["trial_id"]).metrics.get_best_value("val_loss") == best["score"]
 
 
+def test_of_equal_epochs_the_later_one_is_kept(settings):
+    class Level(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_level"] = (0.0, 1.0, 1.0, 0.0)[epoch]
+            self.model.layers[0].bias.assign(self.model.layers[0].bias * 0 + epoch)
+
+    tuner = Tuner(build, max_trials=1, **settings | {"objective": keras_tuner.Objective("val_level", "max")})
+    tuner.search(X, Y, validation_data=(X, Y), epochs=4, verbose=0, callbacks=[Level()])
+    assert set(np.asarray(tuner.get_best_models()[0].layers[0].bias)) == {2.0}
+    assert tuner.oracle.get_best_trials()[0].best_step == 2
+
+
 def test_a_hypermodel_with_a_tunable_batch_size(settings):
     sizes = []
 
@@ -177,7 +189,7 @@ def test_executions_are_averaged_and_each_one_is_kept(settings):
     records = tuner.records()
     assert [record["score"] for record in records] == [2.5, 2.1, 4.95]
     executions = [[(e["score"], e["best_step"]) for e in record["executions"]] for record in records]
-    assert executions == [[(1.0, 1), (4.0, 1)], [(2.0, 0), (2.2, 2)], [(0.9, 0), (9.0, 0)]]
+    assert executions == [[(1.0, 1), (4.0, 1)], [(2.0, 2), (2.2, 2)], [(0.9, 0), (9.0, 1)]]
     assert records[0]["executions"][1]["curve"]["val_loss"] == [5.0, 4.0, 6.0] and records[2]["executions"][1]["curve"]["val_loss"][2] is None
     assert kept(tuner) == ["checkpoint_0001.1.npz"] and len(tuner.get_best_models()) == 1
 

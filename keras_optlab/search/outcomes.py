@@ -43,9 +43,9 @@ def outcome(result, goals) -> tuple[dict, int, dict]:
 
 
 def best(values: list[float], direction: str) -> int:
-    """Index of the best finite value, or 0."""
-    finite = [i for i, value in enumerate(values) if math.isfinite(value)]
-    return (max if direction == "max" else min)(finite, key=lambda i: values[i]) if finite else 0
+    """Index of the best finite value, of equal ones the last, which has learned the most; or 0."""
+    sign = 1 if direction == "max" else -1
+    return max((i for i, value in enumerate(values) if math.isfinite(value)), key=lambda i: (sign * values[i], i), default=0)
 
 
 def plain(value) -> float | None:

@@ -107,9 +107,13 @@ class Watch(keras.callbacks.Callback):
             self.look_at_the_clock()
 
     def keep(self, model: keras.Model, value: float) -> None:
-        """Writes the weights if the trial could be among those to be kept with this value: the mean over executions cannot be better than the best one."""
-        rivals = [rival for rival in (self.best, self.tuner.score_to_beat()) if rival is not None]
-        if math.isfinite(value) and all(self.objective.better_than(value, rival) for rival in rivals):
+        """Writes the weights if the trial could be among those to be kept with this value: the mean over executions cannot be better than the best one.
+
+        Of equal epochs the later one has learned more: a few hundred validation images are soon all right.
+        """
+        rival = self.tuner.score_to_beat()
+        better = rival is None or self.objective.better_than(value, rival)
+        if math.isfinite(value) and better and (self.best is None or not self.objective.better_than(self.best, value)):
             self.best, self.kept = value, True
             self.tuner.save_model(self.trial.trial_id, model, self.epochs)
 
