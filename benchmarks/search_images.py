@@ -3,9 +3,9 @@
     taskset -c 1 python benchmarks/search_images.py [--minutes 10] [--seeds 3] [--out search_images.jsonl] [--data ../shared/data/images]
 
 6,000 images of Fashion-MNIST to train and validate with, all 10,000 to test. `ImageClassifier` with a fixed number of epochs, which Hyperband needs to know.
-The clock begins with `search`; KerasTuner's tuners, which know no time limit, are stopped by a callback, and are credited with the best epoch of any training, the
-unfinished one included. What is ours may return only trainings that were not stopped. Every search is a process of its own and a line of JSON; what `--out`
-holds already is not run again. KerasTuner needs tensorboard for any trial.
+The clock begins with `search`; KerasTuner's tuners, which know no time limit, are stopped by a callback, and are credited with the best epoch of any
+training, the unfinished one included. What is ours may return only trainings that were not stopped. Every search is a process of its own and a line of JSON;
+what `--out` holds already is not run again. KerasTuner needs tensorboard for any trial.
 
 Expected, written down before the first run: test accuracies of .88 to .91; gp + asha half a point above Hyperband and a quarter of a point above the Bayesian
 search, which with two standard errors of some .3 points are ties.
