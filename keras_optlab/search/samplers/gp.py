@@ -157,14 +157,17 @@ class GaussianProcess(Sampler):
         return Regression(np.array(group), chains, self.rng, noise)
 
     def begin(self) -> np.ndarray | None:
-        """The first rows: the start, then one block of a Sobol sequence, drawn towards the middle; what opens a new branch and is not near to a row tried."""
+        """The first rows: the start, then what opens a new branch and is not near to a row tried, out of a Sobol sequence whose points are driven apart.
+
+        A third of the numbers lies at a bound: rows that are far apart tell more of a trend, and the best values of real spaces often lie at bounds.
+        """
         from scipy.stats import qmc
 
         tried = np.vstack([self.rows, self.waiting])
         if not len(tried):
             return self.space.start()
         spread = qmc.Sobol(len(self.space), scramble=True, rng=np.random.default_rng([self.seed, 1])).random(64)
-        plan = self.space.draw(np.where(self.space.unordered, spread, 0.5 + 0.6 * (spread - 0.5)))
+        plan = self.space.draw(np.where(self.space.unordered, spread, np.clip(0.5 + 1.6 * (spread - 0.5), 0, 1)))
         if not self.succeeded.all():
             p = self.success()(plan)
             plan = plan[p >= np.median(p)]
