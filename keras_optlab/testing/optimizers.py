@@ -1,7 +1,6 @@
 """The laws every optimizer obeys."""
 
 import copy
-import functools
 import inspect
 import json
 import math
@@ -17,72 +16,8 @@ from keras import ops
 
 from keras_optlab import problems
 from keras_optlab.optimizers.shell import FormulaOptimizer, reference
+from keras_optlab.testing.trainings import BACKEND, fit, policy, rounding, same, stepper, train, two_replicas, values
 from keras_optlab.training.attach import Attach
-
-BACKEND = keras.backend.backend()
-
-
-def values(variables) -> list[np.ndarray]:
-    return [ops.convert_to_numpy(ops.cast(v, "float32")) for v in variables]
-
-
-def same(a, b, tolerance: float, what: str) -> None:
-    """Raises where two lists of arrays differ by more than `tolerance` times their largest number (at least 1), or where one is not finite."""
-    for i, (x, y) in enumerate(zip(a, b, strict=True)):
-        far, allowed = float(np.max(np.abs(x - y), initial=0.0)), tolerance * float(np.max(np.abs(y), initial=1.0))
-        assert far <= allowed, f"{what}: weight {i} differs by {far:.1e}, allowed is {allowed:.0e}"
-
-
-def rounding(optimizer, allowed: float) -> float:
-    """What two orders of the same sums may differ by: more where rounding turns a code."""
-    return 2e-3 if any(v.dtype == "uint8" for v in optimizer.variables) else allowed
-
-
-def stepper(optimizer, variables, gradient, mode: str, change=lambda G: G):
-    """step(t): one update of the variables with changed gradients. Modes: "eager"; "graph" and "jit" as the backend has them."""
-    optimizer.build(variables)
-    optimizer.attached = True
-
-    def step(t):
-        optimizer.apply(change(optimizer.take_gradient(lambda P: gradient(P, t))), variables)
-
-    if BACKEND == "tensorflow" and mode != "eager":
-        import tensorflow as tf
-
-        compiled = tf.function(step, jit_compile=mode == "jit", autograph=False)
-        return lambda t: compiled(tf.constant(t))
-    if BACKEND == "jax" and mode != "eager":
-        import jax
-
-        def pure(tv, ov, t):
-            with keras.StatelessScope([*zip(variables, tv), *zip(optimizer.variables, ov)]):
-                G = change(optimizer.take_gradient(lambda P: gradient(P, t)))
-            return optimizer.stateless_apply(ov, G, tv)
-
-        compiled = jax.jit(pure)
-
-        def run(t):
-            tv, ov = compiled([v.value for v in variables], [v.value for v in optimizer.variables], t)
-            for v, x in [*zip(variables, tv), *zip(optimizer.variables, ov)]:
-                v.assign(x)
-
-        return run
-    return step
-
-
-def train(optimizer, problem, steps: int, mode: str = "graph", variables=None, change=lambda G: G) -> list[np.ndarray]:
-    variables = variables or problem.variables()
-    step = stepper(optimizer, variables, problem.gradient, mode, change)
-    for t in range(steps):
-        step(t)
-    return values(variables)
-
-
-def fit(optimizer, epochs: int = 2, model=None, batch_size: int = 32, **compile_arguments):
-    model, (x, y) = model or problems.tiny_net(), problems.tiny_images()
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), **compile_arguments)
-    history = model.fit(x, y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0, callbacks=[Attach()])
-    return model, history.history["loss"]
 
 
 def law_config(make):
@@ -179,18 +114,6 @@ def law_dtypes(make):
     with policy("mixed_float16"):
         model, loss = fit(make(), 4, problems.tiny_net(), **({"jit_compile": False} if BACKEND != "jax" else {}))
     assert type(model.optimizer).__name__ == "LossScaleOptimizer" and loss[-1] < loss[0], f"mixed_float16: the loss goes from {loss[0]:.3f} to {loss[-1]:.3f}"
-
-
-class policy:
-    def __init__(self, name):
-        self.name = name
-
-    def __enter__(self):
-        self.before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.name)
-
-    def __exit__(self, *exception):
-        keras.config.set_dtype_policy(self.before)
 
 
 def law_execution_paths(make):
@@ -355,16 +278,6 @@ def law_clone(make):
     for m in (model, copied):
         m.fit(x, y, batch_size=32, epochs=1, shuffle=False, verbose=0, callbacks=[Attach()])
     same(values(model.trainable_variables), values(copied.trainable_variables), 0, "deepcopy of a trained model")
-
-
-@functools.cache
-def two_replicas():
-    """A MirroredStrategy over two logical CPUs, one for the whole process: TensorFlow numbers the collectives of every strategy alike and mixes them up."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("CPU")
-    assert len(devices) >= 2, "two logical CPU devices are needed: tf.config.set_logical_device_configuration before the first use of TensorFlow"
-    return tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
 
 
 def law_replicas(make):
