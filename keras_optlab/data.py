@@ -4,8 +4,6 @@ import difflib
 import hashlib
 import os
 import threading
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_optlab import image_arrays
 from keras_optlab.image_files import GREY_MODES, header, images_in, is_grey, is_image, read_image, reason
 
 PARTS = ("train", "validation", "test")
@@ -73,7 +72,7 @@ def load(
     if path.is_dir():
         return _from_folder(path, size, validation, test, seed)
     if path.suffix == ".npz":
-        return _from_arrays(path.stem, *_npz(path), size, validation, test, seed)
+        return _from_arrays(path.stem, *image_arrays.read_npz(path), size, validation, test, seed)
     if path.exists():
         raise ValueError(f"`source` must be a folder of class folders, an .npz file or one of {', '.join(NAMES)}. Received the file: {name}")
     close = difflib.get_close_matches(name.lower(), NAMES, 1)
@@ -272,75 +271,6 @@ def _keras_dataset(name: str):
     return {"train": train, "test": test}, KERAS_DATASETS[name]
 
 
-def _npz(path: Path):
-    try:
-        with open(path, "rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            arrays = {} if isinstance(file, np.ndarray) else {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        raise ValueError(f"`source` does not exist. Received: {path}") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error) and not zipfile.is_zipfile(path):
-            raise ValueError(f"`source` {path} is no .npz file. Save it with `numpy.savez`") from None
-        if "allow_pickle" in str(error):
-            raise ValueError(f"`source` {path} holds Python objects, which are never unpickled. Save plain numbers and strings") from None
-        raise ValueError(f"`source` {path} cannot be read: {reason(error)}") from error
-    keys = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
-    if {"x", "y"} <= set(arrays):
-        keys = {"train": ("x", "y")}
-    elif not {"x_train", "y_train", "x_test", "y_test"} <= set(arrays):
-        raise ValueError(f"`source` {path} must hold x_train, y_train, x_test and y_test, or x and y. Received: {', '.join(arrays) or 'none of them'}")
-    names = arrays["label_names"].ravel().tolist() if "label_names" in arrays else None
-    return {part: (arrays[x], arrays[y]) for part, (x, y) in keys.items() if {x, y} <= set(arrays)}, names
-
-
-def _pixels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of any of the accepted kinds as uint8 (n, h, w, 1 or 3)."""
-    for part, x in images.items():
-        if x.ndim not in (3, 4) or 0 in x.shape or (x.ndim == 4 and x.shape[3] not in (1, 3, 4)):
-            rule = "(n, height, width) or (n, height, width, channels) with 1, 3 or 4 channels"
-            raise ValueError(f"`source`: images must be {rule}. Received: shape {x.shape} in the {part} part")
-        if x.dtype.kind not in "buif" or not np.isfinite(x).all():
-            found = f"{x.dtype} with NaN or infinity" if x.dtype.kind == "f" else x.dtype
-            raise ValueError(f"`source`: pixels must be finite numbers. Received: {found} in the {part} part")
-    kinds = {part: (x.shape[1:], "float" if x.dtype.kind == "f" else "integer") for part, x in images.items()}
-    if len(set(kinds.values())) > 1:
-        raise ValueError(f"`source`: images of all parts must be of one shape and kind. Received: {kinds}")
-    low, high = min(x.min() for x in images.values()), max(x.max() for x in images.values())
-    kind = next(iter(images.values())).dtype.kind
-    scale = 255 if kind == "b" or (kind == "f" and high <= 1) else 1
-    if low < 0 or high * scale > 255:
-        raise ValueError(f"`source`: pixels must lie in 0..255, or floats in 0..1. Received: {low} to {high}")
-
-    def pixels(x):
-        x = x if x.ndim == 4 else x[..., None]
-        if x.shape[3] == 4:
-            alpha = x[..., 3:] / (255 / scale)
-            x = x[..., :3] * alpha + (255 / scale) * (1 - alpha)
-        return x if x.dtype == "uint8" else np.round(x * float(scale)).astype("uint8")
-
-    return {part: pixels(x) for part, x in images.items()}
-
-
-def _classes(labels: dict[str, np.ndarray], names: list[str] | None) -> tuple[np.ndarray, list[str]]:
-    """Labels as int64 indices of the classes that occur, and the names of these."""
-    for part, y in labels.items():
-        if y.ndim != 1 or y.dtype.kind not in "biuUS":
-            rule = "integers or strings, (n,); turn one-hot rows into integers by argmax"
-            raise ValueError(f"`source`: labels must be {rule}. Received: {y.dtype} {y.shape} in the {part} part")
-    kinds = {y.dtype.kind in "US" for y in labels.values()}
-    if len(kinds) > 1:
-        raise ValueError("`source`: labels must be integers or strings in all parts alike. Received: both")
-    values = np.concatenate(list(labels.values()))
-    present, codes = np.unique(values, return_inverse=True)
-    if True in kinds:
-        return codes, [value.decode() if isinstance(value, bytes) else str(value) for value in present]
-    if present[0] < 0 or (names is not None and present[-1] >= len(names)):
-        rule = "at least 0" if names is None else f"in 0..{len(names) - 1}, the indices of `label_names`"
-        raise ValueError(f"`source`: labels must be {rule}. Received: {present[0]} to {present[-1]}")
-    return codes, [str(value if names is None else names[value]) for value in present]
-
-
 def _split(labels: np.ndarray, given: np.ndarray, class_names: list[str], validation: float, test: float, seed: int) -> dict[str, np.ndarray]:
     """Indices of the parts; those that `given` (an index into PARTS per image) lacks are taken from the training part, class by class."""
     if len(class_names) < 2:
@@ -362,11 +292,11 @@ def _split(labels: np.ndarray, given: np.ndarray, class_names: list[str], valida
 
 def _from_arrays(name, parts, class_names, size, validation, test, seed) -> ImageData:
     parts = {part: (np.asarray(x), np.asarray(y)) for part, (x, y) in parts.items()}
-    images = _pixels({part: x for part, (x, _) in parts.items()})
+    images = image_arrays.pixels({part: x for part, (x, _) in parts.items()})
     for part, (x, y) in parts.items():
         if x.shape[:1] != y.shape[:1]:
             raise ValueError(f"`source`: each image needs one label. Received: images {x.shape} and labels {y.shape} in the {part} part")
-    labels, class_names = _classes({part: y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for part, (_, y) in parts.items()}, class_names)
+    labels, class_names = image_arrays.classes({part: y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for part, (_, y) in parts.items()}, class_names)
     given = np.concatenate([np.full(len(x), PARTS.index(part)) for part, x in images.items()])
     indices = _split(labels, given, class_names, validation, test, seed)
     images = np.concatenate([_resized(x, size or x.shape[1:3]) for x in images.values()])

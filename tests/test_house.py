@@ -14,11 +14,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_optlab"
 MODULES = {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in PACKAGE.rglob("*.py")}
 # a room may import the rooms named here, and itself
-GROUND = {"report", "diagnosis", "data", "image_files", "problems", "layers", "schedules"}
+GROUND = {"report", "diagnosis", "data", "image_arrays", "image_files", "problems", "layers", "schedules"}
 BELOW = {
     "keras_optlab": {"layers", "optimizers", "schedules"},
     **{room: set() for room in GROUND},
-    "data": {"image_files"},
+    "data": {"image_arrays", "image_files"},
+    "image_arrays": {"image_files"},
     "optimizers": {"schedules"},
     "training": {"optimizers", "diagnosis", "schedules"},
     "callbacks": {"training", "optimizers", "diagnosis", "schedules"},
