@@ -30,10 +30,19 @@ def declared(objective):
     return goals if len(goals) > 1 else goals[0]
 
 
-def facts(goals: list[keras_tuner.Objective]) -> dict:
-    """Names and directions as they are stored: lists where there are several."""
+def facts(goals: list[keras_tuner.Objective], limits: dict[str, tuple[str, float]]) -> dict:
+    """Names, directions and bounds as they are stored: lists where there are several objectives."""
     names, directions = [goal.name for goal in goals], [goal.direction for goal in goals]
-    return {"objective": names, "direction": directions} if len(goals) > 1 else {"objective": names[0], "direction": directions[0]}
+    objective = {"objective": names, "direction": directions} if len(goals) > 1 else {"objective": names[0], "direction": directions[0]}
+    return objective | {"constraints": {name: bound for name, (_, bound) in limits.items()}}
+
+
+def differences(stored: dict, declared: dict) -> list[str]:
+    """Sentences on what separates the objectives and bounds of two searches, as `facts` gives them."""
+    was, now = shown(stored), shown(declared)
+    changed = [] if was == now else [f"the objective was {was}, is {now}"]
+    was, now = stored.get("constraints", {}), declared["constraints"]
+    return changed + ([] if was == now else [f"the constraints were {was}, are {now}"])
 
 
 def shown(search: dict) -> str:
@@ -62,6 +71,12 @@ def excess(limits: dict[str, tuple[str, float]], metrics: dict[str, float]) -> f
     """By how much a trial breaks its bounds, as a share of them; 0 if it keeps them all."""
     over = {name: metrics[name] - bound if direction == "min" else bound - metrics[name] for name, (direction, bound) in limits.items()}
     return sum(max(0.0, by) / (abs(limits[name][1]) or 1.0) for name, by in over.items())
+
+
+def gains(record: dict, goals: list[keras_tuner.Objective]) -> list[float]:
+    """What a completed trial has brought in each objective, to be maximized."""
+    scores = record.get("scores", {goals[0].name: record["score"]})
+    return [scores[goal.name] if goal.direction == "max" else -scores[goal.name] for goal in goals]
 
 
 def with_measured(result, model: keras.Model, goals: list[keras_tuner.Objective], data):

@@ -1,13 +1,11 @@
 """Which hyperparameters mattered in a search."""
 
-import copy
 import warnings
 
-import keras_tuner
 import optuna
 
 from keras_optlab.report.text import finite
-from keras_optlab.search.space import Space
+from keras_optlab.search.space import Space, declarations
 from keras_optlab.search.store import quiet
 
 FEW, ROUGH, BEST = 10, 40, 5
@@ -32,8 +30,7 @@ def importance(search: dict) -> dict:
         print(importance(keras_optlab.search.store.read("digits_search"))["values"])
     """
     goals, directions = ([x] if isinstance(x, str) else list(x or ["score"]) for x in (search.get("objective"), search.get("direction")))
-    declared = copy.deepcopy(search["space"] or [])  # KerasTuner changes what it reads
-    space = Space(keras_tuner.HyperParameters.from_config({"space": declared, "values": {}}).space)
+    space = Space(declarations(search["space"] or []).space)
     rows = []
     for trial in search["trials"]:
         known = trial.get("scores") or {goals[0]: trial.get("score")}

@@ -6,11 +6,13 @@ import logging
 import math
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 
 from keras_optlab.report.text import clip, duration, finite, score, setting
 from keras_optlab.search.log import logger
+from keras_optlab.search.pruning import plain
 
 PER_SECOND = 2  # how often the table is drawn anew
 ROWS = 16  # most trials in the table
@@ -164,6 +166,27 @@ class Progress:
         if min(by_clock, by_count) in (0.0, math.inf):
             return ""
         return f"about {_time(by_count)} left" if by_count < by_clock else f"{_time(max(0.0, by_clock))} left"
+
+
+def line(record: dict, goals: list, best: list) -> str:
+    """A finished trial in one line.
+
+    Args:
+        record: its record.
+        goals: the objectives of the search.
+        best: its best trials so far.
+    """
+    scores = record.get("scores", {goals[0].name: record["score"]})
+    if record["status"] == "STOPPED":
+        result = f"stopped after epoch {record['stopped']}"
+    elif record["score"] is None:
+        result = f"failed with {textwrap.shorten(record['error'] or '', 120)}"
+    else:
+        result = ", ".join(f"{name} {score:.5g}" for name, score in scores.items()) + (", which breaks `constraints`" if record.get("excess") else "")
+    so_far = f" (best {best[0].score:.5g} in {best[0].trial_id}{f', {len(best)} on the front' if len(goals) > 1 else ''})" if best else ""
+    named = [(name.rsplit("/", 1)[-1], value) for name, value in plain(record["values"]).items()]
+    values = [f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in named]
+    return f"Trial {record['trial_id']}: {result}{so_far}, {record['seconds']:.1f} s: {textwrap.shorten(', '.join(values), 100, placeholder=' ...')}"
 
 
 def sparkline(values, width: int) -> str:

@@ -8,6 +8,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalRuntimeError
 
 from keras_optlab.search.oracle import DEATHS, Oracle
+from keras_optlab.search.pruning import plain
 from keras_optlab.search.samplers import QuasiRandom
 from keras_optlab.search.space import Parameter, Space
 
@@ -37,17 +38,12 @@ class Members(Oracle):
         super().__init__(*arguments)
         self.size, self.rounds, self.epochs, self.fits = size, rounds, epochs, fits
 
-    def _compare(self) -> None:
-        super()._compare()
+    def _changed(self) -> list[str]:
         was, now = self.store.facts.get("population"), {"population": self.size, "rounds": self.rounds, "epochs_per_round": self.epochs}
-        if was is None and self.store.facts["sampler"] != self.sampler.__name__:
+        changed = super()._changed()
+        if not changed and was is None and self.store.facts["sampler"] != self.sampler.__name__:
             raise ValueError(f"`project_name` holds a search without a population. Received: {self.store}. Give another name, or `overwrite=True`.")
-        changed = [f"`{name}` was {was[name]}, is {value}" for name, value in now.items() if was is not None and was[name] != value]
-        if changed:
-            raise ValueError(
-                f"`project_name` holds a search that differs from this one: {'; '.join(changed)}. Received: {self.store}. "
-                "Go back to what it was, give another `project_name`, or start anew with `overwrite=True`."
-            )
+        return changed or [f"`{name}` was {was[name]}, is {value}" for name, value in now.items() if was is not None and was[name] != value]
 
     def begin(self) -> None:
         super().begin()
@@ -64,7 +60,7 @@ class Members(Oracle):
         if any(int(record["trial_id"]) < number * self.size for record in waiting):
             return {"status": TrialStatus.STOPPED}
         parent, copied = self.parents(number)[member]
-        values = own(self.records[parent]["values"])
+        values = plain(self.records[parent]["values"])
         if copied:
             values = self._explored(parent, values, number, member)
         rounds = {"tuner/trial_id": parent, "tuner/initial_epoch": self.trained(parent), "tuner/epochs": (number + 1) * self.epochs}
@@ -155,7 +151,7 @@ class Members(Oracle):
         while True:
             parent = values.get("tuner/trial_id")
             copied = parent is not None and (int(trial_id) - int(parent)) % self.size != 0
-            parts.append({"epoch": values["tuner/initial_epoch"], "values": own(values), "parent": parent if copied else None})
+            parts.append({"epoch": values["tuner/initial_epoch"], "values": plain(values), "parent": parent if copied else None})
             if parent is None:
                 break
             trial_id, values = parent, self.records[parent]["values"]
@@ -168,11 +164,6 @@ class Members(Oracle):
             if last or not best or self.objective.better_than(trial.score, best[0].score):
                 facts = facts | {"schedule": self.schedule(trial)}
         super()._commit(trial, facts)
-
-
-def own(values: dict) -> dict:
-    """Those of the user's hyperparameters."""
-    return {name: value for name, value in values.items() if not name.startswith("tuner/")}
 
 
 def explored(space: Space, values: dict, uniform: np.ndarray, fixed: Collection[str] = ()) -> dict:

@@ -1,12 +1,8 @@
 """Under noise the best score seen is partly luck: which configuration a model of all scores holds for the best."""
 
-import copy
-
-import keras_tuner
-
 from keras_optlab.search.pruning import plain
 from keras_optlab.search.samplers.gp import GaussianProcess
-from keras_optlab.search.space import Space
+from keras_optlab.search.space import Space, declarations
 
 
 def best_mean(search: dict) -> dict | None:
@@ -23,8 +19,8 @@ def best_mean(search: dict) -> dict | None:
     eligible = [i for i, record in enumerate(done) if not record.get("excess")]
     if len(done) < GaussianProcess.initial or not eligible or isinstance(search["direction"], list):
         return None
-    space = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(search["space"]), "values": {}}).space
-    sampler, sign = GaussianProcess(Space(space), search["seed"]), 1 if search["direction"] == "max" else -1
+    space = Space(declarations(search["space"]).space)
+    sampler, sign = GaussianProcess(space, search["seed"]), 1 if search["direction"] == "max" else -1
     for record in done:
         sampler.tell(plain(record["values"]), sign * record["score"])
     means, deviations = sampler.posterior()

@@ -1,9 +1,9 @@
 """The keeper of the trials: asks the sampler, commits every result to the store, and takes up again what was interrupted."""
 
 import copy
+import dataclasses
 import math
 import random
-import textwrap
 import threading
 import time
 import uuid
@@ -13,15 +13,27 @@ import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_optlab.report.goals import undominated
-from keras_optlab.search import goals, pruning, samplers
+from keras_optlab.search import goals, live, pruning, samplers
 from keras_optlab.search.heartbeat import Heartbeat
 from keras_optlab.search.log import logger
-from keras_optlab.search.space import Space, differences
+from keras_optlab.search.space import Space, differences, merged
 from keras_optlab.search.store import Store
 from keras_optlab.search.tables import LeaseLost
+from keras_optlab.search.telling import tell
+from keras_optlab.search.trials import best, headline, history, restored
 
 DEATHS = 3  # a trial in which the process ended so often waits until all others are done: it may be what ends it
 FLUSH = 2.0  # seconds between two commits of the time used
+
+
+@dataclasses.dataclass
+class Uncommitted:
+    """What a trial that runs here has brought so far and the store does not know."""
+
+    started: float
+    steps: int = 0  # epochs that were reported
+    epochs: dict[int, float] = dataclasses.field(default_factory=dict)  # the objective after those not written yet
+    facts: dict = dataclasses.field(default_factory=dict)
 
 
 class Oracle(keras_tuner.Oracle):
@@ -87,10 +99,7 @@ class Oracle(keras_tuner.Oracle):
         self.records: dict[str, dict] = {}
         self.running = False
         self._declared: list[dict] | None = None
-        self._facts: dict[str, dict] = {}
-        self._started: dict[str, float] = {}
-        self._steps: dict[str, int] = {}
-        self._epochs: dict[str, dict[int, float]] = {}
+        self._uncommitted: dict[str, Uncommitted] = {}
         self.pruning: pruning.Pruning | None = None
         self._flushed = time.monotonic()
         self._mutex = threading.RLock()  # KerasTuner's own lock stays closed after an exception
@@ -114,22 +123,19 @@ class Oracle(keras_tuner.Oracle):
                 self._declared = copy.deepcopy(self.hyperparameters.get_config()["space"])
             records = self.store.load()
             if records or self.store.shared and self.store.facts:
-                self._compare()
-                self._merge()
+                if changed := self._changed():
+                    raise ValueError(
+                        f"`project_name` holds a search that differs from this one: {'; '.join(changed)}. Received: {self.store}. "
+                        "Go back to what it was, give another `project_name`, or start anew with `overwrite=True`."
+                    )
+                self.hyperparameters = merged(self.store.facts["space"], self.hyperparameters)
                 self.seed = self.store.facts["seed"] if self.seed is None else self.seed
             self.records = {record["trial_id"]: record for record in records}
-            self.trials = {record["trial_id"]: self._restore(record) for record in records}
+            self.trials = {record["trial_id"]: restored(record, self.hyperparameters) for record in records}
             self.start_order = list(self.trials)
             ended = [trial_id for trial_id, trial in self.trials.items() if trial.status != TrialStatus.RUNNING]
             self.end_order = sorted(ended, key=lambda trial_id: self.records[trial_id].get("order", 0))
             self.ongoing_trials = {}
-
-    def _merge(self) -> None:
-        """Takes over what is declared in the store."""
-        stored = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(self.store.facts["space"]), "values": {}})
-        new, self.hyperparameters = self.hyperparameters, keras_tuner.HyperParameters()
-        self.hyperparameters.merge(stored)
-        self.hyperparameters.merge(new, overwrite=False)
 
     def _look(self) -> None:
         """Takes in what other workers have done."""
@@ -137,7 +143,7 @@ class Oracle(keras_tuner.Oracle):
             space, ongoing = self.store.facts["space"], {trial.trial_id for trial in self.ongoing_trials.values()}
             changed = self.store.changed()
             if self.store.facts["space"] != space:
-                self._merge()
+                self.hyperparameters = merged(self.store.facts["space"], self.hyperparameters)
             for record in changed:
                 trial_id = record["trial_id"]
                 if trial_id not in ongoing:
@@ -145,33 +151,18 @@ class Oracle(keras_tuner.Oracle):
                         self.start_order.append(trial_id)
                     if record["status"] != TrialStatus.RUNNING:
                         self.end_order.append(trial_id)
-                    self.records[trial_id], self.trials[trial_id] = record, self._restore(record)
+                    self._take_in(record)
 
-    def _compare(self) -> None:
-        facts = self.store.facts
-        was, now = goals.shown(facts), goals.shown(goals.facts(self.goals))
-        changed = [] if was == now else [f"the objective was {was}, is {now}"]
-        was, now = facts.get("constraints", {}), {name: bound for name, (_, bound) in self.bounds.items()}
-        changed += [] if was == now else [f"the constraints were {was}, are {now}"]
-        complete = bool(self._declared and facts["declared"])
-        changed += differences(facts["declared"] if complete else facts["space"], self._declared, complete)
-        if changed:
-            raise ValueError(
-                f"`project_name` holds a search that differs from this one: {'; '.join(changed)}. Received: {self.store}. "
-                "Go back to what it was, give another `project_name`, or start anew with `overwrite=True`."
-            )
+    def _take_in(self, record: dict) -> Trial:
+        trial_id = record["trial_id"]
+        self.records[trial_id], self.trials[trial_id] = record, restored(record, self.hyperparameters)
+        return self.trials[trial_id]
 
-    def _restore(self, record: dict) -> Trial:
-        known, hyperparameters = self.hyperparameters.copy(), keras_tuner.HyperParameters()
-        known.values = dict(record["values"])
-        # without what was declared since, by others or by itself before it was interrupted: KerasTuner takes the default of that when it is declared anew
-        hyperparameters.merge([hp for hp in known.space if hp.name in known.values or not known.is_active(hp)])
-        hyperparameters.values = known.values
-        trial = Trial(hyperparameters, record["trial_id"], record["status"], record.get("message"))
-        if record["status"] != TrialStatus.RUNNING:
-            trial.score, trial.best_step = record["score"], record.get("best_step", 0)
-            trial.metrics = type(trial.metrics).from_config(record.get("metrics", {"metrics": {}}))
-        return trial
+    def _changed(self) -> list[str]:
+        """Sentences on what separates this search from the stored one."""
+        facts, complete = self.store.facts, bool(self._declared and self.store.facts["declared"])
+        changed = goals.differences(facts, goals.facts(self.goals, self.bounds))
+        return changed + differences(facts["declared"] if complete else facts["space"], self._declared, complete)
 
     def begin(self) -> None:
         """Claims the project for this process, starts its file if it is new, and the clock.
@@ -189,8 +180,7 @@ class Oracle(keras_tuner.Oracle):
                 if not (self.store.facts if self.store.shared else self.records):
                     self.seed = random.randrange(1, 10000) if self.seed is None else self.seed
                     space = self.hyperparameters.get_config()["space"]
-                    facts = goals.facts(self.goals) | {"constraints": {name: bound for name, (_, bound) in self.bounds.items()}}
-                    facts |= {"sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0, "id": uuid.uuid4().hex}
+                    facts = goals.facts(self.goals, self.bounds) | {"sampler": self.sampler.__name__, "seed": self.seed, "elapsed": 0.0, "id": uuid.uuid4().hex}
                     self.store.create(**facts, space=space, declared=self._declared)
                 if self.store.shared:
                     self.reload()  # another worker may have been faster
@@ -226,33 +216,12 @@ class Oracle(keras_tuner.Oracle):
     def populate_space(self, trial_id: str) -> dict:
         """The sampler's next values: `{"status": "RUNNING", "values": ...}`, or `{"status": "STOPPED"}` if none are left."""
         sampler = self.sampler(Space(self.hyperparameters.space), self.seed)
-        eligible = any(record["score"] is not None and not record.get("excess") for record in self.records.values())
-        for values, record, score in pruning.told(self.records, 1 if self.goals[0].direction == "max" else -1):
-            if record["status"] == TrialStatus.RUNNING and record["attempts"] < DEATHS:
-                sampler.wait(values)
-            elif record["status"] == TrialStatus.COMPLETED:
-                sampler.tell(values, self._told(record, eligible))
-            else:
-                sampler.tell(values, score)
+        tell(sampler, self.records, self.goals, DEATHS)
         values = sampler.ask()
         if values is None:
             logger.info("The search space is exhausted: no configuration is left that was not tried.")
             return {"status": TrialStatus.STOPPED}
         return {"status": TrialStatus.RUNNING, "values": values}
-
-    def _gains(self, record: dict) -> list[float] | None:
-        """What a finished trial has brought in each objective, to be maximized; `None`: it failed."""
-        if record["score"] is None:
-            return None
-        scores = record.get("scores", {self.goals[0].name: record["score"]})
-        return [scores[goal.name] if goal.direction == "max" else -scores[goal.name] for goal in self.goals]
-
-    def _told(self, record: dict, eligible: bool) -> float | list[float] | None:
-        """What the sampler hears of a finished trial: one that breaks the bounds is a failure, or, while no other keeps them, the worse the more it does."""
-        gains = self._gains(record)
-        if gains is not None and record.get("excess"):
-            gains = None if eligible else [-record["excess"]] * len(gains)
-        return gains[0] if gains is not None and len(gains) == 1 else gains
 
     def create_trial(self, tuner_id: str) -> Trial:
         """The next trial to run, an interrupted one first; its status is "STOPPED" when there is none, "IDLE" while other workers run the last ones."""
@@ -264,8 +233,7 @@ class Oracle(keras_tuner.Oracle):
             trial = self._next()
             if trial is not None:
                 self.ongoing_trials[tuner_id] = trial
-                self._facts[trial.trial_id], self._epochs[trial.trial_id] = {}, {}
-                self._started[trial.trial_id], self._steps[trial.trial_id] = time.monotonic(), 0
+                self._uncommitted[trial.trial_id] = Uncommitted(time.monotonic())
                 return trial
             wait = self.store.shared and len(self.end_order) < len(self.trials)  # one of them may be given back
             if not wait:
@@ -295,8 +263,7 @@ class Oracle(keras_tuner.Oracle):
                 record = self.store.take_up(trial_id)
                 if record is not None:
                     logger.info("Trial %s was interrupted and is taken up again.", trial_id)
-                    self.records[trial_id], self.trials[trial_id] = record, self._restore(record)
-                    return self.trials[trial_id]
+                    return self._take_in(record)
         return None
 
     def _values(self) -> dict | None:
@@ -311,9 +278,8 @@ class Oracle(keras_tuner.Oracle):
         if not self.store.begin(trial_id, Space(self.hyperparameters.space).for_optuna(values), values=values, attempts=1):
             return None
         record = {"trial_id": trial_id, "status": TrialStatus.RUNNING, "score": None, "values": values, "attempts": 1, "error": None, "reported": {}}
-        self.records[trial_id], self.trials[trial_id] = record, self._restore(record)
         self.start_order.append(trial_id)
-        return self.trials[trial_id]
+        return self._take_in(record)
 
     def check(self, trial_id: str) -> None:
         """Raises `LeaseLost` if another worker has taken over a running trial."""
@@ -323,7 +289,7 @@ class Oracle(keras_tuner.Oracle):
     def forget(self, trial_id: str) -> None:
         """Lets go of a running trial that another worker has taken over."""
         with self._mutex:
-            self.trials[trial_id] = self._restore(self.records[trial_id])
+            self._take_in(self.records[trial_id])
             self._forget_ongoing(trial_id)
             if self._beats is not None:
                 self._beats.lost.discard(trial_id)
@@ -338,28 +304,28 @@ class Oracle(keras_tuner.Oracle):
 
     def seconds(self, trial_id: str) -> float:
         """How long a trial has run."""
-        return time.monotonic() - self._started[trial_id]
+        return time.monotonic() - self._uncommitted[trial_id].started
 
     def credit(self, trial_id: str, seconds: float) -> None:
         """Counts the seconds that a running trial had before it was interrupted."""
-        self._started[trial_id] -= seconds
+        self._uncommitted[trial_id].started -= seconds
 
     def report(self, trial_id: str, step: int, value: float) -> None:
         """Notes the objective after epoch `step` of a running trial. It is committed at once where there are workers, else every few seconds."""
         with self._mutex:
-            epochs = self._epochs[trial_id]
-            epochs[step] = self.records[trial_id]["reported"][step] = value
-            self._steps[trial_id] = max(self._steps[trial_id], step + 1)
+            new = self._uncommitted[trial_id]
+            new.epochs[step] = self.records[trial_id]["reported"][step] = value
+            new.steps = max(new.steps, step + 1)
             due = time.monotonic() - self._flushed > FLUSH
             if due or self.store.shared:
-                self.store.note_trial(trial_id, epochs)
-                epochs.clear()
+                self.store.note_trial(trial_id, new.epochs)
+                new.epochs.clear()
             if due:
                 self._flush()
 
     def annotate(self, trial_id: str, **facts) -> None:
         """Notes facts of a running trial, to be committed together with its result."""
-        self._facts[trial_id] |= facts
+        self._uncommitted[trial_id].facts |= facts
 
     def update_trial(self, trial_id: str, metrics: dict, step: int = 0) -> Trial:
         """Takes the metrics of a running trial.
@@ -384,11 +350,7 @@ class Oracle(keras_tuner.Oracle):
 
     def score_trial(self, trial: Trial) -> None:
         """Sets `score` to the best finite value of the (first) objective, and `best_step` to its epoch; to NaN or infinity if there is none."""
-        finite = [pair for pair in self._history(trial, self.goals[0]) if math.isfinite(pair[0])] or self._history(trial, self.goals[0])
-        trial.score, trial.best_step = (max if self.goals[0].direction == "max" else min)(finite, key=lambda pair: pair[0])
-
-    def _history(self, trial: Trial, goal: keras_tuner.Objective) -> list[tuple[float, int]]:
-        return [(sum(o.value) / len(o.value), o.step) for o in trial.metrics.get_history(goal.name)]
+        trial.best_step, trial.score = best(trial, self.goals[0])
 
     def end_trial(self, trial: Trial) -> None:
         """Commits the result of a trial: its score, that a pruner has stopped it, or, if it raised or scored NaN or infinity, that it failed and why."""
@@ -396,10 +358,10 @@ class Oracle(keras_tuner.Oracle):
             own = self.trials[trial.trial_id]
             own.hyperparameters, own.status, own.message = trial.hyperparameters, trial.status, trial.message
             self.update_space(own.hyperparameters)
-            facts = self._facts.get(own.trial_id, {})
+            facts = self._uncommitted[own.trial_id].facts
             if own.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED):
                 self.score_trial(own)
-                scores = {goal.name: next(value for value, step in self._history(own, goal) if step == own.best_step) for goal in self.needed}
+                scores = {goal.name: history(own, goal.name)[own.best_step] for goal in self.needed}
                 failed = [f"The objective `{name}` was {value}." for name, value in scores.items() if not math.isfinite(value)]
                 if failed:
                     own.message = facts["error"] = failed[0]
@@ -417,10 +379,10 @@ class Oracle(keras_tuner.Oracle):
                 facts.pop("stopped", None)
                 facts["message"] = own.message
             self._commit(own, facts)
-            self._log(self.records[own.trial_id])
+            logger.info("%s", live.line(self.records[own.trial_id], self.goals, self.get_best_trials(None)))
 
     def _commit(self, trial: Trial, facts: dict) -> None:
-        trial_id, values = trial.trial_id, dict(trial.hyperparameters.values)
+        trial_id, values, new = trial.trial_id, dict(trial.hyperparameters.values), self._uncommitted[trial.trial_id]
         facts = {"seconds": self.seconds(trial_id), "metrics": trial.metrics.get_config(), "order": len(self.end_order)} | facts
         facts |= {"values": values} if values != self.records[trial_id]["values"] else {}
         facts |= {"best_step": trial.best_step} if trial.best_step else {}
@@ -428,7 +390,7 @@ class Oracle(keras_tuner.Oracle):
         parameters = Space(self.hyperparameters.space).for_optuna(values)
         grown = None if space == self.store.facts["space"] else self._grown
         score = list(facts["scores"].values()) if "scores" in facts else trial.score
-        self.store.finish(trial_id, parameters, score, self._steps[trial_id], self._epochs[trial_id], now - self._flushed, grown, **facts)
+        self.store.finish(trial_id, parameters, score, new.steps, new.epochs, now - self._flushed, grown, **facts)
         self._flushed = now
         self.records[trial_id] |= facts | {"status": trial.status, "score": trial.score}
         self.end_order.append(trial_id)
@@ -436,23 +398,7 @@ class Oracle(keras_tuner.Oracle):
 
     def _grown(self, stored: list[dict]) -> list[dict]:
         """The stored space and what was declared here."""
-        space = keras_tuner.HyperParameters.from_config({"space": copy.deepcopy(stored), "values": {}})
-        space.merge(self.hyperparameters, overwrite=False)
-        return space.get_config()["space"]
-
-    def _log(self, record: dict) -> None:
-        best = self.get_best_trials(None)
-        scores = record.get("scores", {self.goals[0].name: record["score"]})
-        reached = ", ".join(f"{name} {score:.5g}" for name, score in scores.items()) if record["score"] is not None else ""
-        result = reached or f"failed with {textwrap.shorten(record['error'] or '', 120)}"
-        result += ", which breaks `constraints`" if record.get("excess") else ""
-        so_far = f" (best {best[0].score:.5g} in {best[0].trial_id}{f', {len(best)} on the front' if len(self.goals) > 1 else ''})" if best else ""
-        if record["status"] == TrialStatus.STOPPED:
-            result = f"stopped after epoch {record['stopped']}"
-        configuration = pruning.plain(record["values"])
-        values = [f"{k.rsplit('/', 1)[-1]}={v:.3g}" if isinstance(v, float) else f"{k.rsplit('/', 1)[-1]}={v}" for k, v in configuration.items()]
-        shown = textwrap.shorten(", ".join(values), 100, placeholder=" ...")
-        logger.info("Trial %s: %s%s, %.1f s: %s", record["trial_id"], result, so_far, record["seconds"], shown)
+        return merged(stored, self.hyperparameters).get_config()["space"]
 
     def get_best_trials(self, num_trials: int | None = 1) -> list[Trial]:
         """Up to `num_trials` completed trials (`None`: all), the best one first; of equal scores, the one that was reached first.
@@ -462,7 +408,7 @@ class Oracle(keras_tuner.Oracle):
         """
         done = [trial for trial in self.completed() if not self.records[trial.trial_id].get("excess")]
         if len(self.goals) > 1 and done:
-            kept = undominated(np.array([self._gains(self.records[trial.trial_id]) for trial in done]), ["max"] * len(self.goals))
+            kept = undominated(np.array([goals.gains(self.records[trial.trial_id], self.goals) for trial in done]), ["max"] * len(self.goals))
             done = [trial for trial, best in zip(done, kept) if best]
         return sorted(done, key=lambda trial: trial.score, reverse=self.goals[0].direction == "max")[:num_trials]
 
@@ -474,10 +420,3 @@ class Oracle(keras_tuner.Oracle):
         """How many trials are left to finish; `None` without `max_trials`."""
         ended = sum(trials[-1]["status"] != TrialStatus.RUNNING for trials in pruning.configurations(self.records).values())
         return max(0, self.max_trials - ended) if self.max_trials else None
-
-
-def headline(message: str) -> str:
-    """The first line of the error that a traceback ends with."""
-    lines = message.splitlines()
-    start = max((i + 1 for i, line in enumerate(lines) if line.startswith("Traceback ")), default=0)
-    return next((line for line in lines[start:] if line.strip() and not line[0].isspace()), "failed")

@@ -1,13 +1,12 @@
-"""Pruning in a search: which trials train one configuration, what samplers are told of it, and which training goes on."""
+"""Pruning in a search: which trials train one configuration, which of them stop, and which training goes on."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FatalValueError
 
 from keras_optlab.search.pruners import Curve, Pruner
-from keras_optlab.search.pruners.forecast import forecast
 
 OWN = "tuner/"  # KerasTuner's mark of values that are none of the configuration
 
@@ -32,21 +31,6 @@ def curve(trials: list[dict], sign: int, paused: bool = False) -> Curve:
     end = trials[-1].get("stopped", max(reported, default=-1) + 1)
     values = [sign * reported.get(step, math.nan) for step in range(end)]
     return Curve(values, trials[-1].get("epochs") or max(end, 1), paused, ended=trials[-1]["status"] == TrialStatus.COMPLETED)
-
-
-def told(records: dict[str, dict], sign: int) -> Iterator[tuple[dict, dict, float | None]]:
-    """For each configuration its values, its last record and what a sampler, which maximizes, is to think of it.
-
-    That is its score, a forecast of it if it was stopped, and `None` if it failed.
-    """
-    found = configurations(records)
-    stopped = any(trials[-1]["status"] == TrialStatus.STOPPED for trials in found.values())
-    reached = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
-    forecasts = forecast({i: curve(trials, sign) for i, trials in found.items() if trials[-1]["status"] in reached}) if stopped else {}
-    for first, trials in found.items():
-        record = trials[-1]
-        score = forecasts[first] if record["status"] == TrialStatus.STOPPED else None if record["score"] is None else sign * record["score"]
-        yield plain(record["values"]), record, score
 
 
 class Pruning:

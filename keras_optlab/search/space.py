@@ -1,9 +1,11 @@
 """A KerasTuner search space as rows of numbers in [0, 1], with which samplers compute, and as Optuna's distributions, which the store keeps."""
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+import keras_tuner
 import numpy as np
 from keras_tuner.engine import hyperparameters as kinds
 from optuna import distributions
@@ -279,6 +281,20 @@ def exclusive(p: Parameter, q: Parameter) -> bool:
     ends, ordered = {x.name.rsplit("/", 1)[-1] for x in (p, q)}, not (p.unordered or q.unordered)
     alike = len(ends) == 1 and ordered and (p.kind, p.sampling) == (q.kind, q.sampling)
     return alike and any(name == other and not set(values) & set(others) for name, values in p.when for other, others in q.when)
+
+
+def declarations(space: list[dict]) -> keras_tuner.HyperParameters:
+    """What declares a stored space, the `"space"` part of KerasTuner's `HyperParameters.get_config()`."""
+    own = copy.deepcopy(space)  # KerasTuner changes what it reads
+    return keras_tuner.HyperParameters.from_config({"space": own, "values": {}})
+
+
+def merged(space: list[dict], declared: keras_tuner.HyperParameters) -> keras_tuner.HyperParameters:
+    """What declares a stored space, and what else is declared now."""
+    both = keras_tuner.HyperParameters()
+    both.merge(declarations(space))
+    both.merge(declared, overwrite=False)
+    return both
 
 
 def differences(stored: list[dict], declared: list[dict], complete: bool = True) -> list[str]:
