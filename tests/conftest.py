@@ -1,6 +1,8 @@
-"""Two logical CPU devices, so that MirroredStrategy has two replicas; quiet backends."""
+"""Two logical CPU devices, so that MirroredStrategy has two replicas; quiet backends; fixtures of several files."""
 
+import gc
 import os
+from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -18,3 +20,21 @@ if BACKEND == "tensorflow":
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module")
+def quick_collections():
+    gc.freeze()  # Keras collects garbage before every model, among all that the tests have loaded
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of a search, which only trials move."""
+    from keras_optlab.search import oracle, tuner, watch
+
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    for module in (oracle, tuner, watch):
+        monkeypatch.setattr(module, "time", clock)
+    return clock

@@ -1,6 +1,5 @@
 """Cross-validation, and the training of the winner on all data."""
 
-import gc
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,19 +13,17 @@ from keras_tuner.errors import FatalValueError
 from search_cases import no_waiting_for_the_disk
 
 from keras_optlab import data
-from keras_optlab.search import Tuner, folds, oracle, refit
-from keras_optlab.search import tuner as tuner_module
+from keras_optlab.search import Tuner, folds, refit
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
 X = np.arange(24.0, dtype="float32")[:, None]
 Y = np.repeat([0, 1, 2], [12, 8, 4])
 
 
 @pytest.fixture
 def settings(tmp_path):
-    gc.freeze()
     with no_waiting_for_the_disk():
         yield {"objective": "val_loss", "directory": str(tmp_path), "project_name": "project", "seed": 0, "sampler": "grid"}
-    gc.unfreeze()
 
 
 class Noted(keras_tuner.HyperModel):
@@ -220,11 +217,7 @@ def test_epochs_of_a_record():
     assert refit.epochs({"curve": curve, "executions": [{"best_step": step, "curve": curve} for step in (0, 7, 3)]}) == 4
 
 
-def test_time_is_kept_for_the_refit(settings, monkeypatch):
-    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
-    for module in (oracle, tuner_module):
-        monkeypatch.setattr(module, "time", clock)
-
+def test_time_is_kept_for_the_refit(settings, clock):
     class Slow(Noted):
         losses = {a: [float(a)] for a in range(1, 9)}
 

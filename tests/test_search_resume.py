@@ -1,7 +1,6 @@
 """What ends a process loses nothing: Ctrl-C, kills, full disks, the end of the time; and what a restart accepts."""
 
 import logging
-from types import SimpleNamespace
 
 import keras_tuner
 import pytest
@@ -9,7 +8,7 @@ from keras_tuner.errors import FatalRuntimeError
 from search_cases import Formula, no_waiting_for_the_disk, statuses
 from sqlalchemy import event
 
-from keras_optlab.search import Tuner, oracle, tuner
+from keras_optlab.search import Tuner, oracle
 
 
 @pytest.fixture
@@ -171,15 +170,6 @@ def test_given_hyperparameters_override_what_is_declared(settings):
     tuner = Declared(declared(extra=["flag"]), "val_loss", max_trials=3, hyperparameters=given, overwrite=True, **settings)
     tuner.search(verbose=0)
     assert sorted(record["values"]["flag"] for record in tuner.records()) == [False, True]
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that only trials move."""
-    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
-    for module in (oracle, tuner):
-        monkeypatch.setattr(module, "time", clock)
-    return clock
 
 
 def test_max_minutes_are_those_of_all_runs_together(settings, clock, caplog):

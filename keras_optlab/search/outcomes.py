@@ -1,6 +1,7 @@
-"""What a training has brought: metrics at its best epoch, the curve, and how results are kept while a trial goes on."""
+"""What trainings have brought: metrics at the best epoch, the curve, and how results are kept while a trial goes on."""
 
 import math
+import statistics
 
 import keras
 from keras_tuner.errors import FatalTypeError, FatalValueError
@@ -40,6 +41,27 @@ def outcome(result, goals) -> tuple[dict, int, dict]:
         return {name: float(result)}, 0, {}
     except (TypeError, ValueError) as error:
         raise FatalTypeError(f"`run_trial` and `HyperModel.fit` must return a History, a dict of metrics or a number. Received: {result!r}.") from error
+
+
+def together(results, goals, needed) -> tuple[dict, int, dict]:
+    """The mean metrics of the trainings of one trial, the best epoch of the best training, and what else is to be noted of them.
+
+    Args:
+        results: what `run_trial` has returned.
+        goals: each `keras_tuner.Objective` of the search.
+        needed: these and what else is constrained.
+    """
+    found, first = [outcome(result, needed) for result in (results if isinstance(results, list) and results else [results])], goals[0]
+    top = best([metrics[first.name] for metrics, _, _ in found], first.direction)
+    facts = {"curve": found[top][2]} if found[top][2] else {}
+    if len(found) > 1:
+        facts["executions"] = [{"score": plain(metrics[first.name]), "best_step": step, "curve": curve} for metrics, step, curve in found]
+        if len(goals) > 1:
+            for execution, (metrics, _, _) in zip(facts["executions"], found):
+                execution["scores"] = {goal.name: plain(metrics[goal.name]) for goal in goals}
+    shared = [metric for metric in found[0][0] if all(metric in metrics for metrics, _, _ in found)]
+    means = {metric: statistics.mean(metrics[metric] for metrics, _, _ in found) for metric in shared}  # exact: never above the best one
+    return means, found[top][1], facts
 
 
 def best(values: list[float], direction: str) -> int:

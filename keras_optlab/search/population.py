@@ -8,6 +8,7 @@ from keras_tuner.engine.trial import Trial
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
 from keras_optlab.search import members, outcomes
+from keras_optlab.search.trainer import Trainer, takes
 from keras_optlab.search.tuner import Tuner
 from keras_optlab.training.resume import State
 
@@ -65,6 +66,7 @@ class PopulationBasedTuner(Tuner):
             raise ValueError(f"`{name}` has no meaning for a population: there are `population` x `rounds` trials. Received: {name}={settings[name]!r}.")
         self.population, self.rounds, self.epochs_per_round = population, rounds, epochs_per_round
         super().__init__(hypermodel, objective, members.Population, max_trials=population * rounds, **settings)
+        self._trainer = MemberTrainer(self)
 
     def _oracle(self, *arguments) -> members.Members:
         return members.Members(self.population, self.rounds, self.epochs_per_round, self._fits, *arguments)
@@ -83,10 +85,9 @@ class PopulationBasedTuner(Tuner):
         for name in fit_kwargs.keys() & {"epochs", "initial_epoch"}:
             raise ValueError(f"`{name}` follows from `rounds` x `epochs_per_round`. Received: {name}={fit_kwargs[name]!r}. Leave it out.")
         if self.hypermodel is not None:
-            taken = inspect.signature(self.hypermodel.fit).parameters
-            missing = [name for name in ("epochs", "initial_epoch") if name not in taken]
-            if missing and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-                raise FatalTypeError(f"`hypermodel.fit` must take `{missing[0]}` and hand it to `model.fit`: a member trains in rounds. Received: {[*taken]}.")
+            for name in [name for name in ("epochs", "initial_epoch") if not takes(self.hypermodel.fit, name)]:
+                taken = [*inspect.signature(self.hypermodel.fit).parameters]
+                raise FatalTypeError(f"`hypermodel.fit` must take `{name}` and hand it to `model.fit`: a member trains in rounds. Received: {taken}.")
         super().search(*fit_args, epochs=self.rounds * self.epochs_per_round, **fit_kwargs)
 
     def continued(self) -> set[str]:
@@ -115,31 +116,6 @@ class PopulationBasedTuner(Tuner):
             return False
         return type(model.optimizer).__name__ == state.facts["kind"]
 
-    def _inherited(self, trial: Trial) -> State | None:
-        state, values = super()._inherited(trial), trial.hyperparameters.values
-        parent = values.get("tuner/trial_id")
-        if parent is None:
-            return None
-        if state is None:
-            raise ValueError(
-                f"The state of trial {parent} after {values['tuner/initial_epoch']} epochs is not there or damaged, so that none can go on from it. "
-                "A `HyperModel.fit` that trains in several parts leaves none."
-            )
-        state.facts |= {"checkpoint": None, "best": None, "kept": False, "epochs": 0, "seconds": 0.0}  # this round has to show what it is worth
-        if (int(trial.trial_id) - int(parent)) % self.population:
-            state.keep = REBUILT
-            del state.facts["random"]  # else all copies of a parent see the same
-        return state
-
-    def _start(self, trial: Trial) -> State | None:
-        return super()._start(trial) or self._inherited(trial)  # of an own state whose best weights are lost nothing is used
-
-    def _train(self, trial: Trial, start: State | None, *arguments):
-        result = super()._train(trial, start, *arguments)
-        if start is not None and start.epoch and not self._watch.first.restored:
-            raise FatalValueError("`hypermodel.fit` must hand `initial_epoch` to `model.fit`, as a member trains in rounds. Received: a training from epoch 0.")
-        return result
-
     def _report(self, trial: Trial, results) -> None:
         """The epochs before this round belong to the curve, but their best one is another trial's score."""
         before, name, curve = trial.hyperparameters.values["tuner/initial_epoch"], self.oracle.objective.name, None
@@ -165,3 +141,32 @@ class PopulationBasedTuner(Tuner):
         if not best:
             raise ValueError("No trial was completed yet, so there is no schedule. Call `search` first.")
         return self.oracle.schedule(best[0])
+
+
+class MemberTrainer(Trainer):
+    """Trains a member for one round: on from its own state, or from what it inherits of another one."""
+
+    def inherited(self, trial: Trial) -> State | None:
+        state, values = super().inherited(trial), trial.hyperparameters.values
+        parent = values.get("tuner/trial_id")
+        if parent is None:
+            return None
+        if state is None:
+            raise ValueError(
+                f"The state of trial {parent} after {values['tuner/initial_epoch']} epochs is not there or damaged, so that none can go on from it. "
+                "A `HyperModel.fit` that trains in several parts leaves none."
+            )
+        state.facts |= {"checkpoint": None, "best": None, "kept": False, "epochs": 0, "seconds": 0.0}  # this round has to show what it is worth
+        if (int(trial.trial_id) - int(parent)) % self.tuner.population:
+            state.keep = REBUILT
+            del state.facts["random"]  # else all copies of a parent see the same
+        return state
+
+    def start(self, trial: Trial) -> State | None:
+        return super().start(trial) or self.inherited(trial)  # of an own state whose best weights are lost nothing is used
+
+    def train(self, trial: Trial, start: State | None, *arguments):
+        result = super().train(trial, start, *arguments)
+        if start is not None and start.epoch and not self.watch.first.restored:
+            raise FatalValueError("`hypermodel.fit` must hand `initial_epoch` to `model.fit`, as a member trains in rounds. Received: a training from epoch 0.")
+        return result

@@ -1,6 +1,5 @@
 """Training the winner of a search once more, on training and validation data."""
 
-import inspect
 import os
 import statistics
 import uuid
@@ -13,6 +12,7 @@ from keras_tuner.engine.trial import Trial
 from keras_optlab.search import folds
 from keras_optlab.search.checkpoints import writing
 from keras_optlab.search.log import logger
+from keras_optlab.search.trainer import takes
 from keras_optlab.search.watch import copies, tensorboard
 from keras_optlab.training.resume import State, save_weights
 
@@ -34,8 +34,7 @@ def refit(tuner, args: tuple, kwargs: dict) -> None:
     tensorboard(callbacks, trial, tuner.executions_per_trial)
     args, kwargs = whole(args, kwargs)
     model, kwargs = tuner._build(trial.hyperparameters), kwargs | {"callbacks": callbacks}
-    parameters = inspect.signature(tuner.hypermodel.fit).parameters
-    if count and ("epochs" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())):
+    if count and takes(tuner.hypermodel.fit, "epochs"):
         kwargs["epochs"] = count
     tuner.hypermodel.fit(trial.hyperparameters, model, *args, **kwargs)
     kept = tuner.checkpoints.folder / f"checkpoint_{trial.trial_id}.refit.npz"

@@ -1,7 +1,5 @@
 """The tuner: KerasTuner's interface over our samplers and our store."""
 
-import inspect
-import json
 import math
 import os
 import statistics
@@ -14,16 +12,16 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalError, FatalTypeError
 
-from keras_optlab.search import folds, live, outcomes, pruners, pruning, refit, store
-from keras_optlab.search.checkpoints import Checkpoints, record_of, writing
-from keras_optlab.search.goals import with_measured
-from keras_optlab.search.image_classifiers import ImageClassifier
+from keras_optlab.search import live, outcomes, pruners, pruning, refit, store
+from keras_optlab.search.checkpoints import Checkpoints
+from keras_optlab.search.keeper import Keeper
 from keras_optlab.search.log import logger
 from keras_optlab.search.noise import best_mean
 from keras_optlab.search.oracle import Oracle
 from keras_optlab.search.summary import summary
 from keras_optlab.search.tables import LeaseLost
-from keras_optlab.search.watch import OutOfTime, StartAnew, Watch, copies, tensorboard
+from keras_optlab.search.trainer import Trainer
+from keras_optlab.search.watch import OutOfTime
 from keras_optlab.training.resume import State
 
 
@@ -165,8 +163,8 @@ class Tuner(keras_tuner.Tuner):
         executions = cross_validation or executions_per_trial
         super().__init__(oracle, hypermodel, directory=str(directory or "."), project_name=project_name or "untitled_project", executions_per_trial=executions)
         self.cross_validation, self.refit = cross_validation, refit
-        self.max_minutes, self.deadline, self.keep, self.checkpoints = max_minutes, math.inf, keep, Checkpoints(folder)
-        self._watch, self._round, self._epochs, self._end = None, 0, None, math.inf
+        self.max_minutes, self.deadline, self._end, self.checkpoints = max_minutes, math.inf, math.inf, Checkpoints(folder)
+        self.keeper, self._trainer = Keeper(keep, oracle, self.checkpoints), Trainer(self)
         oracle.pruning = pruning.Pruning(pruner, oracle, self.checkpoints.with_state) if pruner else None
         self.progress = live.Progress(self)
         oracle.reload()
@@ -238,7 +236,7 @@ class Tuner(keras_tuner.Tuner):
 
     def _run(self, trial: Trial, *args, **kwargs) -> bool:
         """Runs a trial; False if it is to be taken up again later."""
-        self._watch, self._round, self._epochs = None, 0, kwargs.get("epochs")
+        self._trainer.begin(kwargs.get("epochs"))
         if self.oracle.pruning:
             self.oracle.pruning.stopped = None
         try:
@@ -257,24 +255,13 @@ class Tuner(keras_tuner.Tuner):
         return True
 
     def _report(self, trial: Trial, results) -> None:
-        goals = self.oracle.goals
-        name = goals[0].name
-        if results is None and trial.metrics.exists(name):
+        if results is None and trial.metrics.exists(self.oracle.goals[0].name):
             return  # `run_trial` has called `oracle.update_trial` itself
-        found = [outcomes.outcome(result, self.oracle.needed) for result in (results if isinstance(results, list) and results else [results])]
-        best = outcomes.best([metrics[name] for metrics, _, _ in found], goals[0].direction)
-        facts = {"curve": found[best][2]} if found[best][2] else {}
-        if self._watch is not None and self._watch.cut:
+        metrics, step, facts = outcomes.together(results, self.oracle.goals, self.oracle.needed)
+        if self._trainer.watch is not None and self._trainer.watch.cut:
             facts["cut"] = True
-        if len(found) > 1:
-            facts["executions"] = [{"score": outcomes.plain(metrics[name]), "best_step": step, "curve": curve} for metrics, step, curve in found]
-            if len(goals) > 1:
-                for execution, (metrics, _, _) in zip(facts["executions"], found):
-                    execution["scores"] = {goal.name: outcomes.plain(metrics[goal.name]) for goal in goals}
         self.oracle.annotate(trial.trial_id, **facts)
-        shared = [m for m in found[0][0] if all(m in metrics for metrics, _, _ in found)]
-        means = {m: statistics.mean(metrics[m] for metrics, _, _ in found) for m in shared}  # exact: never above the best one
-        self.oracle.update_trial(trial.trial_id, means, step=found[best][1])
+        self.oracle.update_trial(trial.trial_id, metrics, step=step)
 
     def run_trial(self, trial: Trial, *args, **kwargs):
         """Trains one configuration `executions_per_trial` times; may be overridden, as in KerasTuner.
@@ -291,78 +278,7 @@ class Tuner(keras_tuner.Tuner):
             What `hypermodel.fit` has returned, once per execution: a History, a dict of metrics or a number. An override may return one of
             them, or a list.
         """
-        callbacks = kwargs.pop("callbacks", None) or []
-        if self.progress.table and type(self.hypermodel).fit in (keras_tuner.HyperModel.fit, ImageClassifier.fit):
-            kwargs.setdefault("verbose", 0)  # the table says more than Keras' bars
-        self._round += 1
-        if "tuner/epochs" in trial.hyperparameters.values and "epochs" in kwargs:  # else `hypermodel.fit` knows them
-            kwargs["epochs"] = trial.hyperparameters.values["tuner/epochs"]
-        start = self._start(trial)
-        self.checkpoints.drop_states(trial.trial_id, start)  # what could not be used must not push out what can
-        results = [outcomes.revived(kept) for kept in start.facts["results"]] if start else []
-        while len(results) < self.executions_per_trial:
-            try:
-                result = self._train(trial, start, results, callbacks, args, kwargs)
-            except StartAnew as reason:
-                logger.warning("%s", reason)
-                self.checkpoints.drop_states(trial.trial_id)
-                start, self._watch = None, None
-                results.clear()
-                continue
-            start, watch = None, self._watch
-            if watch.cut and not watch.epochs:
-                break
-            results.append(result)
-            watch.cut = watch.cut or time.monotonic() > self.deadline and len(results) < self.executions_per_trial
-            if watch.cut:
-                break
-            if len(results) < self.executions_per_trial:
-                watch.results.append(outcomes.stored(result))
-                watch.save_state(0)
-        if not results:
-            raise OutOfTime
-        return results
-
-    def _start(self, trial: Trial) -> State | None:
-        """The state from which a trial goes on: its own, or that of the trial from which it was promoted."""
-        start = self.checkpoints.state(trial.trial_id) or self._inherited(trial)
-        if start is None or start.facts["round"] != self._round:
-            return None
-        parameters = inspect.signature(self.hypermodel.fit).parameters
-        if start.epoch and "initial_epoch" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            logger.info("Trial %s starts anew: its `HyperModel.fit` takes no `initial_epoch`.", trial.trial_id)
-            return None
-        token = self.oracle.token(trial.trial_id)
-        if start.facts["checkpoint"] and not self.checkpoints.take_over(start.facts["checkpoint"], trial.trial_id, token):
-            return None
-        self.oracle.credit(trial.trial_id, start.facts["seconds"])
-        return start
-
-    def _inherited(self, trial: Trial) -> State | None:
-        """The state of the trial from which another one was promoted."""
-        values = trial.hyperparameters.values
-        return self.checkpoints.state(values["tuner/trial_id"], values["tuner/initial_epoch"]) if "tuner/trial_id" in values else None
-
-    def _train(self, trial: Trial, start: State | None, results: list, callbacks: list, args: tuple, kwargs: dict):
-        """One execution, from `start` or from its beginning; `self._watch` knows more of it."""
-        own = copies(callbacks)
-        tensorboard(own, trial, len(results))
-        if start is not None:
-            start.into_generators()
-        if self.cross_validation:
-            args, kwargs = folds.fold(self.cross_validation, len(results), self.oracle.store.facts["seed"], args, kwargs)
-        model = self._build(trial.hyperparameters)
-        self._watch = watch = Watch(self, trial, own, results, start, self._watch)
-        if start is not None and start.epoch:
-            kwargs = kwargs | {"initial_epoch": start.epoch}
-        result = self.hypermodel.fit(trial.hyperparameters, model, *args, callbacks=[watch.first, *own, watch], **kwargs)
-        if watch.epochs or not watch.cut:
-            result = with_measured(result, model, self.oracle.needed, kwargs.get("x", args[0] if args else None))
-            if not watch.reported:  # the objective is known only now: the weights are those at the end
-                watch.keep(model, outcomes.outcome(result, self.oracle.needed)[0][watch.objective.name])
-            if watch.kept:
-                self._keep_record(trial, own)
-        return result
+        return self._trainer.run(trial, args, kwargs)
 
     def _build(self, hp) -> keras.Model:
         keras.utils.clear_session()
@@ -384,7 +300,7 @@ class Tuner(keras_tuner.Tuner):
             keras_tuner.errors.FatalValueError: with a `pruner`, if a trial is more than one training, or lacks the objective or the number of epochs.
         """
         if self.oracle.pruning is not None and not getattr(model, "stop_training", False):
-            model.stop_training = self.oracle.pruning.stops(trial.trial_id, epoch + 1, logs or {}, self._watch, self._epochs)
+            model.stop_training = self.oracle.pruning.stops(trial.trial_id, epoch + 1, logs or {}, self._trainer.watch, self._trainer.epochs)
 
     def on_trial_end(self, trial: Trial) -> None:
         """Commits the trial; when this returns its result cannot be lost."""
@@ -394,37 +310,13 @@ class Tuner(keras_tuner.Tuner):
         self.oracle.end_trial(trial)
         self._clear()
 
-    def _keep_record(self, trial: Trial, callbacks: list) -> None:
-        monitor = next((c for c in callbacks if hasattr(getattr(c, "record", None), "to_dict") and hasattr(c, "findings")), None)
-        if monitor is not None:
-            text = json.dumps({"record": monitor.record.to_dict(), "findings": [finding.to_dict() for finding in monitor.findings]})
-            with writing(record_of(self.checkpoints.best(trial.trial_id, self.oracle.token(trial.trial_id)))) as file:
-                file.write_text(text)
-
-    def score_to_beat(self) -> float | None:
-        """The score that a trial needs for its weights to be kept; `None`: any will do, as with several objectives, of which it is only one."""
-        if self.keep == "all" or len(self.oracle.goals) > 1:
-            return None
-        number = 1 if self.keep == "best" else self.keep
-        best = self.oracle.get_best_trials(number)
-        return best[-1].score if len(best) == number else None
-
     def continued(self) -> set[str]:
         """Ids of finished trials from whose state another one may still go on, as "tuner/trial_id" says: a pruner that promotes has some."""
         return self.oracle.pruning.continued() if self.oracle.pruning else set()
 
     def _clear(self) -> None:
         """Deletes what is kept of trials no longer worth it."""
-        records, number = self.oracle.records, self.keep
-        if self.keep == "best":
-            number = 1 if len(self.oracle.goals) == 1 else None
-        trials = self.oracle.completed() if self.keep == "all" else self.oracle.get_best_trials(number)
-        running = [trial_id for trial_id, record in records.items() if record["status"] == TrialStatus.RUNNING]
-        continued = self.continued()
-        wanted = {trial.trial_id for trial in trials} | continued
-        kept = {trial_id: records[trial_id].get("checkpoint") for trial_id in wanted & records.keys()}
-        kept["refit"] = self.oracle.store.facts.get("refit", {}).get("checkpoint")
-        self.checkpoints.clear(running, kept, continued, records if self.oracle.store.shared else None)
+        self.keeper.clear(self.continued())
 
     def save_model(self, trial_id: str, model: keras.Model, step: int = 0) -> None:
         """Writes the weights of a trial, to be kept as `keep` says; an overridden `run_trial` may call it.
@@ -440,13 +332,8 @@ class Tuner(keras_tuner.Tuner):
         """Writes from where a running trial goes on if it is interrupted; `Watch` calls it after each epoch."""
         token = self.oracle.token(trial.trial_id)
         kept = self.checkpoints.best(trial.trial_id, token)
-        facts |= {"round": self._round, "checkpoint": kept.name if kept.exists() else None, "seconds": self.oracle.seconds(trial.trial_id)}
+        facts |= {"round": self._trainer.round, "checkpoint": kept.name if kept.exists() else None, "seconds": self.oracle.seconds(trial.trial_id)}
         self.checkpoints.save_state(trial.trial_id, token, model, epoch, callbacks, **facts)
-
-    def _kept(self, trial_id: str) -> Path | None:
-        """Where the weights of a finished trial are, if they are there."""
-        file = Path(self.project_dir, self.oracle.records[trial_id].get("checkpoint") or "none")
-        return file if file.exists() else None
 
     def load_model(self, trial: Trial) -> keras.Model:
         """The model of a trial at its best epoch, with a new optimizer.
@@ -458,14 +345,7 @@ class Tuner(keras_tuner.Tuner):
             ValueError: if its weights are not kept.
             keras_optlab.training.resume.DamagedState: if they are damaged.
         """
-        file = self._kept(trial.trial_id)
-        if file is None:
-            there = [other.trial_id for other in self.oracle.completed() if self._kept(other.trial_id)]
-            raise ValueError(
-                f"The weights of trial {trial.trial_id} are not there: with `keep={self.keep!r}` there are those of {', '.join(there) or 'no trial'}. Ask for "
-                "fewer, train again with `get_best_hyperparameters(n)`, or search with a larger `keep=`; a `run_trial` of your own must call "
-                "`self.save_model(trial.trial_id, model)`."
-            )
+        file = self.keeper.weights(trial.trial_id)
         model = self._build(trial.hyperparameters)
         State(file).into(model)
         return model
@@ -519,9 +399,7 @@ class Tuner(keras_tuner.Tuner):
     def best_record(self) -> dict | None:
         """What a `GradientMonitor` among the callbacks has recorded in the best trial, as `{"record": ..., "findings": [...]}`; or `None`."""
         best = self.oracle.get_best_trials(1)
-        file = self._kept(best[0].trial_id) if best else None
-        file = record_of(file) if file is not None else None
-        return json.loads(file.read_text()) if file is not None and file.exists() else None
+        return self.keeper.record(best[0].trial_id) if best else None
 
     def results_summary(self, num_trials: int = 10) -> None:
         """Prints how the search stands: the best trials, what mattered, what failed.

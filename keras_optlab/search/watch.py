@@ -111,7 +111,7 @@ class Watch(keras.callbacks.Callback):
 
         Of equal epochs the later one has learned more: a few hundred validation images are soon all right.
         """
-        rival = self.tuner.score_to_beat()
+        rival = self.tuner.keeper.score_to_beat()
         better = rival is None or self.objective.better_than(value, rival)
         if math.isfinite(value) and better and (self.best is None or not self.objective.better_than(self.best, value)):
             self.best, self.kept = value, True
@@ -134,8 +134,11 @@ class Watch(keras.callbacks.Callback):
             **{name: getattr(self, name) for name in ("results", "best", "kept", "reported", "epochs")},
         )
 
+    def late(self) -> bool:
+        return time.monotonic() > self.tuner.deadline
+
     def look_at_the_clock(self) -> None:
-        if time.monotonic() > self.tuner.deadline:
+        if self.late():
             self.cut = self.model.stop_training = True
 
 
