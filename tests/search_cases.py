@@ -1,10 +1,13 @@
-"""What the tests of the search share: a tuner whose trials are formulas."""
+"""What the tests of the search share: a tuner whose trials are formulas, a small network and its data."""
 
 import contextlib
 
+import keras
+import numpy as np
 from sqlalchemy import Engine, event
 
 from keras_optlab.search import Tuner
+from keras_optlab.training import attach
 
 
 class Formula(Tuner):
@@ -37,3 +40,18 @@ def no_waiting_for_the_disk():
     event.listen(Engine, "connect", hurry)
     yield
     event.remove(Engine, "connect", hurry)
+
+
+def points(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points, and on which side of a plane they lie."""
+    x = np.random.default_rng(0).normal(size=(number, 4)).astype("float32")
+    return x, (x[:, :1] > 0).astype("float32")
+
+
+def network(optimizer, lazy=False) -> keras.Model:
+    """With all whose state must survive an interruption; `lazy`: without a shape before it sees data."""
+    layers = [keras.layers.Dense(6, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3), keras.layers.Dense(1, "sigmoid")]
+    model = keras.Sequential(layers if lazy else [keras.Input((4,)), *layers])
+    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], run_eagerly=True)
+    attach(model)
+    return model

@@ -1,6 +1,5 @@
 """Several objectives: the Pareto front, what is measured of a model, and what is kept."""
 
-import gc
 import logging
 import math
 from pathlib import Path
@@ -11,23 +10,20 @@ import numpy as np
 import optuna
 import pytest
 from keras_tuner.errors import FatalTypeError, FatalValueError
-from search_cases import no_waiting_for_the_disk, statuses
+from search_cases import no_waiting_for_the_disk, points, statuses
 
 from keras_optlab import report
 from keras_optlab.report.goals import undominated
 from keras_optlab.search import Oracle, Tuner, goals, samplers, store
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(16, 4)).astype("float32")
-Y = (X[:, :1] > 0).astype("float32")
+pytestmark = pytest.mark.usefixtures("quick_collections")
+X, Y = points(16)
 
 
 @pytest.fixture
 def settings(tmp_path):
-    gc.freeze()
     with no_waiting_for_the_disk():
         yield {"directory": str(tmp_path), "project_name": "project", "seed": 0}
-    gc.unfreeze()
 
 
 class Two(Tuner):

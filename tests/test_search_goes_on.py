@@ -1,6 +1,5 @@
 """An interrupted trial goes on after its last epoch, as if nothing had happened."""
 
-import gc
 import logging
 import os
 import signal
@@ -10,18 +9,17 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from search_cases import no_waiting_for_the_disk
+from search_cases import network, no_waiting_for_the_disk, points
 
 from keras_optlab.callbacks import EarlyStopping, GradientMonitor
 from keras_optlab.optimizers import SAM, AdamW, Lion, Lookahead, ScheduleFreeAdamW
 from keras_optlab.schedules import Cosine
 from keras_optlab.search import Tuner
-from keras_optlab.training import attach, resume
+from keras_optlab.training import resume
 from keras_optlab.training.resume import DamagedState, State, save_state
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(24, 4)).astype("float32")
-Y = (X[:, :1] > 0).astype("float32")
+pytestmark = pytest.mark.usefixtures("quick_collections")
+X, Y = points(24)
 EPOCHS = 5
 OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.7)),
@@ -30,14 +28,6 @@ OPTIMIZERS = {
     "sam": lambda: SAM(AdamW(0.01)),
     "schedule-free": lambda: ScheduleFreeAdamW(0.01),
 }
-
-
-def network(optimizer, lazy=False) -> keras.Model:
-    layers = [keras.layers.Dense(6, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3), keras.layers.Dense(1, "sigmoid")]
-    model = keras.Sequential(layers if lazy else [keras.Input((4,)), *layers])
-    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], run_eagerly=True)
-    attach(model)
-    return model
 
 
 class Ends(keras.callbacks.Callback):
@@ -62,13 +52,6 @@ class Noted(Tuner):
 
     def on_epoch_begin(self, trial, model, epoch, logs=None):
         self.epochs.append(epoch)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections():
-    gc.freeze()  # Keras collects garbage before every model, among all that the tests have loaded
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

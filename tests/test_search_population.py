@@ -1,6 +1,5 @@
 """Population based training: who goes on from whom, what a copy inherits, and that nothing is lost."""
 
-import gc
 import json
 import math
 from pathlib import Path
@@ -10,22 +9,14 @@ import keras_tuner
 import numpy as np
 import pytest
 from keras_tuner.errors import FatalRuntimeError, FatalTypeError, FatalValueError
-from search_cases import no_waiting_for_the_disk, statuses
+from search_cases import no_waiting_for_the_disk, points, statuses
 
 from keras_optlab.search import PopulationBasedTuner, Tuner, members
 from keras_optlab.search.space import Space
 from keras_optlab.training.resume import State
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(8, 4)).astype("float32")
-Y = (X[:, :1] > 0).astype("float32")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections():
-    gc.freeze()  # Keras collects garbage before every model, among all that the tests have loaded
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("quick_collections")
+X, Y = points(8)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Pruned searches: what is stopped, what goes on, and that it goes on as if it had never stopped."""
 
-import gc
 import math
 from pathlib import Path
 
@@ -10,24 +9,16 @@ import numpy as np
 import optuna
 import pytest
 from keras_tuner.errors import FatalValueError
-from search_cases import no_waiting_for_the_disk, statuses
+from search_cases import network, no_waiting_for_the_disk, points, statuses
 
 from keras_optlab.optimizers import AdamW
 from keras_optlab.schedules import Cosine
 from keras_optlab.search import Tuner, samplers, store
 from keras_optlab.search.pruners import ASHA, Pruner
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(24, 4)).astype("float32")
-Y = (X[:, :1] > 0).astype("float32")
+pytestmark = pytest.mark.usefixtures("quick_collections")
+X, Y = points(24)
 DATA = {"x": X, "y": Y, "validation_data": (X, Y), "batch_size": 12, "verbose": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections():
-    gc.freeze()  # Keras collects garbage before every model, among all that the tests have loaded
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
@@ -225,13 +216,6 @@ def test_a_pruner_of_ones_own(settings):
     assert statuses(tuner) == "SSS" and all(record["stopped"] == 5 for record in tuner.records())
     with pytest.raises(ValueError, match="No trial was completed yet"):
         tuner.get_best_models()
-
-
-def network(optimizer) -> keras.Model:
-    layers = [keras.layers.Dense(6, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3), keras.layers.Dense(1, "sigmoid")]
-    model = keras.Sequential([keras.Input((4,)), *layers])
-    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], run_eagerly=True)
-    return model
 
 
 def build(hp):

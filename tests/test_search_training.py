@@ -1,7 +1,6 @@
 """The tuner with trainings, as users of KerasTuner write them."""
 
 import errno
-import gc
 import json
 import math
 import os
@@ -14,13 +13,13 @@ import keras_tuner
 import numpy as np
 import pytest
 from keras_tuner.errors import FatalRuntimeError, FatalTypeError, FatalValueError
+from search_cases import points
 
 from keras_optlab.search import Tuner, watch
 from keras_optlab.search import tuner as tuner_module
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(32, 4)).astype("float32")
-Y = (X[:, :1] > 0).astype("float32")
+pytestmark = pytest.mark.usefixtures("quick_collections")
+X, Y = points(32)
 DATA = {"x": X, "y": Y, "validation_data": (X, Y), "verbose": 0}
 
 
@@ -30,13 +29,6 @@ def build(hp, lazy=False):
     model = keras.Sequential(layers if lazy else [keras.Input((4,)), *layers])
     model.compile(keras.optimizers.SGD(hp.Float("rate", 1e-2, 1.0, sampling="log"), 0.9), "binary_crossentropy", metrics=["accuracy"], run_eagerly=True)
     return model
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections():
-    gc.freeze()  # Keras collects garbage before every model, among all that the tests have loaded
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
