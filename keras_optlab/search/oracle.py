@@ -388,17 +388,13 @@ class Oracle(keras_tuner.Oracle):
         facts |= {"best_step": trial.best_step} if trial.best_step else {}
         space, now = self.hyperparameters.get_config()["space"], time.monotonic()
         parameters = Space(self.hyperparameters.space).for_optuna(values)
-        grown = None if space == self.store.facts["space"] else self._grown
+        grown = None if space == self.store.facts["space"] else lambda stored: merged(stored, self.hyperparameters).get_config()["space"]
         score = list(facts["scores"].values()) if "scores" in facts else trial.score
         self.store.finish(trial_id, parameters, score, new.steps, new.epochs, now - self._flushed, grown, **facts)
         self._flushed = now
         self.records[trial_id] |= facts | {"status": trial.status, "score": trial.score}
         self.end_order.append(trial_id)
         self._forget_ongoing(trial_id)
-
-    def _grown(self, stored: list[dict]) -> list[dict]:
-        """The stored space and what was declared here."""
-        return merged(stored, self.hyperparameters).get_config()["space"]
 
     def get_best_trials(self, num_trials: int | None = 1) -> list[Trial]:
         """Up to `num_trials` completed trials (`None`: all), the best one first; of equal scores, the one that was reached first.
