@@ -72,8 +72,12 @@ def classes(labels: dict[str, np.ndarray], names: list[str] | None) -> tuple[np.
     values = np.concatenate(list(labels.values()))
     present, codes = np.unique(values, return_inverse=True)
     if True in kinds:
-        return codes, [value.decode() if isinstance(value, bytes) else str(value) for value in present]
+        return codes, [named(value) for value in present]
     if present[0] < 0 or (names is not None and present[-1] >= len(names)):
         rule = "at least 0" if names is None else f"in 0..{len(names) - 1}, the indices of `label_names`"
         raise ValueError(f"`source`: labels must be {rule}. Received: {present[0]} to {present[-1]}")
-    return codes, [str(value if names is None else names[value]) for value in present]
+    return codes, [named(value if names is None else names[value]) for value in present]
+
+
+def named(value) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

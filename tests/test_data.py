@@ -129,7 +129,7 @@ def test_npz_without_validation_takes_it_from_training(tmp_path):
     assert found.counts == {"train": [12, 12], "validation": [3, 3], "test": [5, 5]}
 
 
-@pytest.mark.parametrize("kind", ["float", "bool", "grey", "rgba", "strings", "bytes", "column", "gaps", "unused name", "float 255"])
+@pytest.mark.parametrize("kind", ["float", "bool", "grey", "rgba", "strings", "bytes", "column", "gaps", "unused name", "names in bytes", "float 255"])
 def test_npz_of_many_kinds(kind, tmp_path):
     arrays, names = sample(), ["0", "1", "2"]
     expected = arrays["x"]
@@ -156,6 +156,8 @@ def test_npz_of_many_kinds(kind, tmp_path):
         arrays["y"], names = arrays["y"] * 5 + 2, ["2", "7", "12"]
     elif kind == "unused name":
         arrays["label_names"], arrays["y"], names = np.array(["a", "b", "c", "d"]), arrays["y"] + 1, ["b", "c", "d"]
+    elif kind == "names in bytes":
+        arrays["label_names"], names = np.array([b"a", "\u00e9".encode(), b"c"]), ["a", "\u00e9", "c"]
     found = load(npz(tmp_path, **arrays))
     assert found.class_names == names
     images = np.concatenate([found.arrays(part)[0] for part in PARTS])
