@@ -3,8 +3,8 @@
     python benchmarks/search_goals.py [--seeds 10] [--trials 40] [--data ../shared/data/search]
 
 Told is the hypervolume that the front of a search dominates, in percent of what the front of all that was ever tried on the task does (20,000 random
-configurations and every search). The reference point is the median of the random configurations in both goals, and time counts on a log scale. Four tasks, named
-before anything was run on them. Needs onnxruntime.
+configurations and every search). The reference point is the median of the random configurations in both goals, and time counts on a log scale. Four
+tasks, named before anything was run on them. Needs onnxruntime.
 
 Expected, written down before the first run: gp 70, tpe 65, genetic 60, nsga2 and Optuna's NSGA-II 50, random 45.
 """

@@ -41,7 +41,7 @@ def pixels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if x.dtype.kind not in "buif" or not np.isfinite(x).all():
             found = f"{x.dtype} with NaN or infinity" if x.dtype.kind == "f" else x.dtype
             raise ValueError(f"`source`: pixels must be finite numbers. Received: {found} in the {part} part")
-    kinds = {part: (x.shape[1:], "float" if x.dtype.kind == "f" else "integer") for part, x in images.items()}
+    kinds = {part: (x.shape[1:], {"f": "float", "b": "boolean"}.get(x.dtype.kind, "integer")) for part, x in images.items()}
     if len(set(kinds.values())) > 1:
         raise ValueError(f"`source`: images of all parts must be of one shape and kind. Received: {kinds}")
     low, high = min(x.min() for x in images.values()), max(x.max() for x in images.values())

@@ -83,6 +83,22 @@ def test_every_sampler_takes_several_objectives_and_failures_of_one(sampler, set
     assert set(statuses(tuner)) == {"C", "F"}
 
 
+def test_weights_order_the_front(settings):
+    tuner = Two(max_trials=20, **settings)
+    assert tuner.pareto_front({"size": 1}) == []
+    tuner.search(verbose=0)
+    front = tuner.pareto_front()
+    assert tuner.pareto_front({"val_accuracy": 2}) == front and tuner.pareto_front({"size": 1, "val_accuracy": 0}) == front[::-1]
+    x = np.array([trial.score for trial in front])
+    for weight in (0.5, 1.0, 2.0):
+        behind = weight * (x.max() - x) / np.ptp(x) + (x - x.min()) / np.ptp(x)
+        first = tuner.pareto_front({"val_accuracy": weight, "size": 1.0})[0]
+        assert behind[front.index(first)] == pytest.approx(behind.min())
+    for wrong in ({"other": 1}, {"size": -1}, {"size": math.nan}, {"size": "much"}, {"size": 0}, {}):
+        with pytest.raises(ValueError, match="`weights` must give some of val_accuracy, size"):
+            tuner.pareto_front(wrong)
+
+
 def test_one_objective_has_a_front_of_one(settings):
     tuner = Two(max_trials=3, **settings | {"objective": ["val_accuracy"]})
     assert tuner.pareto_front() == []

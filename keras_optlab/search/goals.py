@@ -79,6 +79,25 @@ def gains(record: dict, goals: list[keras_tuner.Objective]) -> list[float]:
     return [scores[goal.name] if goal.direction == "max" else -scores[goal.name] for goal in goals]
 
 
+def distances(brought: list[list[float]], goals: list[keras_tuner.Objective], weights: dict[str, float]) -> np.ndarray:
+    """How far each trial is from the best of every objective: a weighted sum, in units of the range that each has among them.
+
+    Args:
+        brought: what `gains` says of each trial.
+        goals: the objectives.
+        weights: what each counts, as in `Tuner.pareto_front`.
+
+    Raises:
+        ValueError: for a weight that is no finite number >= 0, or of what is no objective, or if all are 0.
+    """
+    names = [goal.name for goal in goals]
+    numbers = all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in weights.values())
+    if not weights.keys() <= set(names) or not numbers or not any(weights.values()):
+        raise ValueError(f"`weights` must give some of {', '.join(names)} a finite number >= 0, at least one of them more. Received: weights={weights!r}.")
+    best, lowest = np.max(brought, 0), np.min(brought, 0)
+    return (best - brought) / np.where(best > lowest, best - lowest, 1.0) @ [float(weights.get(name, 0.0)) for name in names]
+
+
 def with_measured(result, model: keras.Model, goals: list[keras_tuner.Objective], data):
     """What a training has brought, with what of `MEASURED` is asked for and not among its metrics.
 

@@ -31,10 +31,10 @@ def history(trial: Trial, metric: str) -> dict[int, float]:
 
 
 def best(trial: Trial, goal: keras_tuner.Objective) -> tuple[int, float]:
-    """The epoch with the best finite value of an objective, and that value; or one that is not finite."""
-    reported = history(trial, goal.name)
+    """The epoch with the best finite value of an objective, the last one of equals, and that value; or one that is not finite."""
+    reported, sign = history(trial, goal.name), 1 if goal.direction == "max" else -1
     finite = {step: value for step, value in reported.items() if math.isfinite(value)} or reported
-    return (max if goal.direction == "max" else min)(finite.items(), key=lambda pair: pair[1])
+    return max(finite.items(), key=lambda pair: (sign * pair[1], pair[0]))
 
 
 def headline(message: str) -> str:

@@ -12,7 +12,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FatalError, FatalTypeError
 
-from keras_optlab.search import live, outcomes, pruners, pruning, refit, store
+from keras_optlab.search import goals, live, outcomes, pruners, pruning, refit, store
 from keras_optlab.search.checkpoints import Checkpoints
 from keras_optlab.search.keeper import Keeper
 from keras_optlab.search.log import logger
@@ -374,15 +374,27 @@ class Tuner(keras_tuner.Tuner):
         refitted = refit.model(self, best[0]) if self.refit and best else None
         return [self.load_model(trial) for trial in best] if refitted is None else [refitted, *map(self.load_model, best[1:])]
 
-    def pareto_front(self) -> list[Trial]:
-        """The completed trials that no other one beats: none is as good in every objective and better in one. The best of the first objective comes first.
+    def pareto_front(self, weights: dict[str, float] | None = None) -> list[Trial]:
+        """The completed trials that no other one beats: none is as good in every objective and better in one.
+
+        Args:
+            weights: what each objective counts, such as {"val_accuracy": 3, "latency": 1}; one that is not named counts nothing. The trial that is the least
+                behind the best of each comes first, where 1 is the range of an objective over the front. `None`: the best of the first objective comes first.
+
+        Raises:
+            ValueError: for a weight that is no finite number >= 0, or of what is no objective, or if all are 0.
 
         Example:
 
             for trial in tuner.pareto_front():
                 print(trial.trial_id, trial.hyperparameters.values, tuner.oracle.records[trial.trial_id]["scores"])
         """
-        return self.oracle.get_best_trials(None if len(self.oracle.goals) > 1 else 1)
+        oracle = self.oracle
+        front = oracle.get_best_trials(None if len(oracle.goals) > 1 else 1)
+        if weights is None or not front:
+            return front
+        behind = goals.distances([goals.gains(oracle.records[trial.trial_id], oracle.goals) for trial in front], oracle.goals, weights)
+        return [front[i] for i in behind.argsort(kind="stable")]
 
     def best_by_posterior_mean(self) -> tuple[Trial, float, float] | None:
         """The completed trial that would score best on average, and that mean and its standard deviation.
