@@ -18,13 +18,14 @@ def parsed(url):
 
     try:
         parsed = make_url(url)
-        known = parsed.get_backend_name() in NOW and parsed.get_dialect()
+        hidden = "@" not in (parsed.host or "") and not any(name.endswith(("password", "passwd")) for name in parsed.query)  # else it would be told
+        known = hidden and parsed.get_backend_name() in NOW and parsed.get_dialect()
     except (ArgumentError, ImportError, ValueError):
         known = None
     if not known:
         raise ValueError(
             '`storage` must be an address such as "postgresql://user:password@host/name", of PostgreSQL, MySQL or SQLite. Received: '
-            f"storage='{url.partition('://')[0]}://...'. `None` keeps the search in its folder."
+            f"storage='{url.partition('://')[0]}://...'. Write @, / and : in a password as %40, %2F and %3A. `None` keeps the search in its folder."
         )
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
@@ -84,7 +85,9 @@ def errors(name: str, url, what: str, advice: str = "") -> Iterator[None]:
         cause = error.__cause__ or error
         cause = (str(getattr(cause, "orig", None) or cause).splitlines() or [type(cause).__name__])[0]
         usual = "Free the disk or the folder" if url is None else "See that the database can be reached"
+        if url is not None and url.password:
+            cause = cause.replace(str(url.password), "***")
         text = f"The search {name} could not be {what}: {cause}. {advice or f'Every finished trial is kept. {usual}, then run the same command again.'}"
         if url is None or not url.password:
             raise FatalRuntimeError(text) from error
-        raise FatalRuntimeError(text.replace(str(url.password), "***")) from None
+        raise FatalRuntimeError(text) from None

@@ -139,7 +139,7 @@ class Tuner(keras_tuner.Tuner):
         folder = Path(directory or ".", project_name or "untitled_project")
         path = folder / store.FILE if storage is None else storage
         if storage is not None and "://" not in str(storage):
-            raise ValueError(f'`storage` must be an address such as "postgresql://user:password@host/name", or None. Received: storage={storage!r}.')
+            raise ValueError('`storage` must be an address such as "postgresql://user:password@host/name", or None. Received: something without "://".')
         oracle = self._oracle(
             sampler, objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, path, folder.name, lease, heartbeat, constraints
         )
