@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from keras_tuner.errors import FatalRuntimeError
 from keras_optlab.search.log import logger
 from keras_optlab.training.resume import DamagedState, State, save_state, save_weights
 
+OURS = re.compile(r"(checkpoint|record|state)_\d{4,}\.\w+(\.\d+)?\.(npz|json)(\.tmp)?")  # other files in the folder are somebody else's
 GENERATIONS = 2  # states of a running trial: should the last one be damaged, the one before serves
 
 
@@ -120,7 +122,7 @@ class Checkpoints:
         """
         files = [self.folder / name for name in kept.values() if name]
         needed = {*files, *map(record_of, files)}
-        for file in [*self.folder.glob("checkpoint_*"), *self.folder.glob("record_*"), *self.folder.glob("state_*")]:
+        for file in filter(lambda file: OURS.fullmatch(file.name), list(self.folder.iterdir()) if self.folder.exists() else ()):
             kind, _, rest = file.name.partition("_")
             trial_id = rest.partition(".")[0]
             wanted = trial_id in continued if kind == "state" else file in needed
