@@ -235,7 +235,8 @@ class Oracle(keras_tuner.Oracle):
                 self.ongoing_trials[tuner_id] = trial
                 self._uncommitted[trial.trial_id] = Uncommitted(time.monotonic())
                 return trial
-            wait = self.store.shared and len(self.end_order) < len(self.trials)  # one of them may be given back
+            unknown = bool(self.ongoing_trials) and not self.hyperparameters.space  # what the first trial of several workers will declare
+            wait = unknown or self.store.shared and len(self.end_order) < len(self.trials)  # one of them may be given back
             if not wait:
                 self.tuner_ids.discard(tuner_id)
                 if not self.tuner_ids and not self.ongoing_trials:
