@@ -123,13 +123,16 @@ class Oracle(keras_tuner.Oracle):
                 self._declared = copy.deepcopy(self.hyperparameters.get_config()["space"])
             records = self.store.load()
             if records or self.store.shared and self.store.facts:
-                if changed := self._changed():
+                if (changed := self._changed()) and (self.store.shared or any(r["status"] != TrialStatus.RUNNING or r["reported"] for r in records)):
                     raise ValueError(
                         f"`project_name` holds a search that differs from this one: {'; '.join(changed)}. Received: {self.store}. "
                         "Go back to what it was, give another `project_name`, or start anew with `overwrite=True`."
                     )
-                self.hyperparameters = merged(self.store.facts["space"], self.hyperparameters)
-                self.seed = self.store.facts["seed"] if self.seed is None else self.seed
+                if changed:
+                    records = []  # nothing of it was worth keeping: a mistake in the first trial has been mended
+                else:
+                    self.hyperparameters = merged(self.store.facts["space"], self.hyperparameters)
+                    self.seed = self.store.facts["seed"] if self.seed is None else self.seed
             self.records = {record["trial_id"]: record for record in records}
             self.trials = {record["trial_id"]: restored(record, self.hyperparameters) for record in records}
             self.start_order = list(self.trials)
