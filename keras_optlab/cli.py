@@ -173,8 +173,9 @@ def search(args) -> int:
             tuner.search(images, callbacks=[GradientMonitor(), Stop()], verbose=0)
     except KeyboardInterrupt:
         interrupted = True
-        tell("\nInterrupted: saving the best so far. The same command goes on.", 130)
-        if not tuner.oracle.get_best_trials(1):
+        finished = tuner.oracle.get_best_trials(1)
+        tell(f"\nInterrupted: {'saving the best so far' if finished else 'no training was finished yet'}. The same command goes on.", 130)
+        if not finished:
             return 130
     if not tuner.oracle.get_best_trials(1):
         failed = [t["error"] for t in tuner.records() if t["error"]]
