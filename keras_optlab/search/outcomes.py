@@ -1,6 +1,7 @@
 """What trainings have brought: metrics at the best epoch, the curve, and how results are kept while a trial goes on."""
 
 import math
+import re
 import statistics
 
 import keras
@@ -26,13 +27,13 @@ def outcome(result, goals) -> tuple[dict, int, dict]:
                 f"`objective` must be reported by every epoch. Received: objective='{name}', reported: {', '.join(logs) or 'nothing'}. "
                 f"{'Pass `validation_data` to `search`.' if name.startswith('val_') else 'Compile the model with that metric, or name another one.'}"
             )
-        step = best(logs[name], first.direction)
+        step = best([number(value) for value in logs[name]], first.direction)
         curve = {metric: [plain(value) for value in values] for metric, values in logs.items() if metric not in MEASURED}
-        return {metric: float(values[step]) for metric, values in logs.items() if len(values) > step}, step, curve
+        return {metric: number(values[step]) for metric, values in logs.items() if len(values) > step}, step, curve
     if isinstance(result, dict):
         for name in [goal.name for goal in goals if goal.name not in result]:
             raise FatalValueError(f"`objective` must be among the metrics of a trial. Received: objective='{name}', reported: {', '.join(result)}.")
-        return {metric: float(value) for metric, value in result.items()}, 0, {}
+        return {metric: number(value) for metric, value in result.items()}, 0, {}
     if len(goals) > 1:
         raise FatalTypeError(
             f"With several objectives or `constraints`, `run_trial` and `HyperModel.fit` must return a History or a dict of metrics. Received: {result!r}."
@@ -70,15 +71,28 @@ def best(values: list[float], direction: str) -> int:
     return max((i for i, value in enumerate(values) if math.isfinite(value)), key=lambda i: (sign * values[i], i), default=0)
 
 
+def number(value) -> float:
+    """A metric as one number; of one that has several, such as F1Score's for each class, their mean, as in KerasTuner."""
+    return float(keras.ops.convert_to_numpy(value).mean() if getattr(value, "ndim", 0) else value)
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line. The first one of Keras' own says only which layer was called."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception encountered when calling")] or lines
+    return f"{type(error).__name__}: {told[0] if told else ''}"[:1000].rstrip(": ")
+
+
 def plain(value) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    value = number(value)
+    return value if math.isfinite(value) else None
 
 
 def stored(result) -> dict | float:
     """The result of a finished execution as JSON, for `revived`."""
     if isinstance(result, keras.callbacks.History):
-        return {"history": {metric: [float(value) for value in values] for metric, values in result.history.items()}}
-    return {"metrics": {metric: float(value) for metric, value in result.items()}} if isinstance(result, dict) else float(result)
+        return {"history": {metric: [number(value) for value in values] for metric, values in result.history.items()}}
+    return {"metrics": {metric: number(value) for metric, value in result.items()}} if isinstance(result, dict) else float(result)
 
 
 def revived(kept):

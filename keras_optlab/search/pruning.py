@@ -70,7 +70,7 @@ class Pruning:
         oracle, record = self.oracle, self.oracle.records[trial_id]
         if watch is None and oracle.objective.has_value(logs):
             oracle.report(trial_id, epoch - 1, float(oracle.objective.get_value(logs)))
-        epochs = epochs if watch is None else watch.params["epochs"]
+        epochs = epochs if watch is None else watch.params.get("epochs", epochs)
         if epochs is None:
             raise FatalValueError("`pruner` needs to know how many epochs a training has. Received: no `epochs` in `search`. Pass them.")
         if trial_id == self.stopped or watch is not None and watch.fits > 1:

@@ -4,6 +4,7 @@ import inspect
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial
+from keras_tuner.errors import FatalValueError
 
 from keras_optlab.search import folds, outcomes
 from keras_optlab.search.goals import with_measured
@@ -109,6 +110,11 @@ class Trainer:
         if start is not None and start.epoch:
             kwargs = kwargs | {"initial_epoch": start.epoch}
         result = tuner.hypermodel.fit(trial.hyperparameters, model, *args, callbacks=[watch.first, *own, watch], **kwargs)
+        if tuner.oracle.pruning is not None and not watch.reported and not watch.cut:
+            raise FatalValueError(
+                "`pruner` needs to see the objective after every epoch. Received: a `HyperModel.fit` that does not hand `callbacks` on to `model.fit`. "
+                "Do so, or search with `pruner=None`."
+            )
         if watch.epochs or not watch.cut:
             result = with_measured(result, model, tuner.oracle.needed, kwargs.get("x", args[0] if args else None))
             if not watch.reported:  # the objective is known only now: the weights are those at the end

@@ -251,7 +251,7 @@ class Tuner(keras_tuner.Tuner):
             if not trial.hyperparameters.space:
                 raise  # but nothing was declared yet, so there is nothing to learn and no other configuration to try
             trial.status, trial.message = TrialStatus.FAILED, traceback.format_exc()[-20000:]
-            self.oracle.annotate(trial.trial_id, error=f"{type(error).__name__}: {error}".splitlines()[0][:1000].rstrip(": "))
+            self.oracle.annotate(trial.trial_id, error=outcomes.reason(error))
         return True
 
     def _report(self, trial: Trial, results) -> None:

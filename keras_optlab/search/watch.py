@@ -7,7 +7,7 @@ import time
 
 import keras
 from keras_tuner.engine.trial import Trial
-from keras_tuner.errors import FatalValueError
+from keras_tuner.errors import FatalTypeError, FatalValueError
 
 from keras_optlab.search import outcomes
 from keras_optlab.search.log import logger
@@ -39,6 +39,7 @@ class Watch(keras.callbacks.Callback):
 
     def __init__(self, tuner, trial: Trial, callbacks: list, results: list, start: State | None, before: "Watch | None"):
         super().__init__()
+        self.params = {}  # a loop of the user's own may not set them
         self.tuner, self.trial, self.callbacks, self.start = tuner, trial, callbacks, start
         self.results, self.execution = [outcomes.stored(result) for result in results], len(results)
         self.objective = tuner.oracle.goals[0]
@@ -93,7 +94,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self.objective.has_value(logs or {}):
-            value = float(self.objective.get_value(logs))
+            value = outcomes.number(self.objective.get_value(logs))
             if not self.execution:
                 self.tuner.oracle.report(self.trial.trial_id, self.reported, value)
             self.reported += 1
@@ -122,7 +123,7 @@ class Watch(keras.callbacks.Callback):
         told = getattr(self.model, "history", None) if epoch else None
         before = told.history if isinstance(told, keras.callbacks.History) else {}
         latest = {} if told is None or len(told.epoch) == epoch else logs or {}  # Keras' own History stands behind this callback
-        history = {name: [float(v) for v in [*before.get(name, ()), *([latest[name]] if name in latest else ())]] for name in {**before, **latest}}
+        history = {name: [outcomes.number(v) for v in [*before.get(name, ()), *([latest[name]] if name in latest else ())]] for name in {**before, **latest}}
         ended = self.model.stop_training or epoch >= self.params.get("epochs", math.inf) if epoch else False
         self.tuner.save_state(
             self.trial,
@@ -159,6 +160,8 @@ class First(keras.callbacks.Callback):
 
 def copies(callbacks: list) -> list:
     """KerasTuner's rule: each training has its own copies of the callbacks."""
+    if not isinstance(callbacks, list | tuple) or not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
+        raise FatalTypeError(f"`callbacks` must be a list of instances of `keras.callbacks.Callback`. Received: callbacks={callbacks!r}.")
     out = []
     for callback in callbacks:
         try:

@@ -1,0 +1,129 @@
+"""Hypermodels and tuners as KerasTuner's guides write them, and what users get wrong in them."""
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from keras_tuner.errors import FatalTypeError, FatalValueError
+
+from keras_optlab.search import Oracle, Tuner
+
+X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+Y = (X[:, 0] > 0).astype("int32")
+CLASSES = np.eye(2, dtype="float32")[Y]
+
+
+def build(hp, loss="sparse_categorical_crossentropy", metrics=("accuracy",)):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 2, 9)), keras.layers.Dense(2, "softmax")])
+    model.compile(keras.optimizers.SGD(hp.Float("rate", 1e-2, 1.0, sampling="log")), loss, metrics=list(metrics), run_eagerly=True)
+    return model
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return {"objective": "val_accuracy", "sampler": "random", "seed": 0, "directory": str(tmp_path), "project_name": "project"}
+
+
+class Loop(keras_tuner.HyperModel):
+    """A training of one's own that tells the callbacks the model and the ends of the epochs, and nothing else."""
+
+    def build(self, hp):
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 2, 9)), keras.layers.Dense(1)])
+
+    def fit(self, hp, model, x, y, callbacks=None, epochs=9, **kwargs):
+        for callback in callbacks:
+            callback.set_model(model)
+        losses = []
+        for epoch in range(epochs):
+            losses.append(float(hp.get("units") / (epoch + 1)))
+            for callback in callbacks:
+                callback.on_epoch_end(epoch, logs={"my_metric": losses[-1]})
+            if getattr(model, "stop_training", False):
+                break
+        return min(losses)
+
+
+@pytest.mark.parametrize(("pruner", "ends"), [(None, {"COMPLETED"}), ("asha", {"COMPLETED", "STOPPED"})])
+def test_an_own_loop_that_calls_the_callbacks(pruner, ends, settings):
+    tuner = Tuner(Loop(), max_trials=4, pruner=pruner, **settings | {"objective": keras_tuner.Objective("my_metric", "min")})
+    tuner.search(X, Y, epochs=9, verbose=0)
+    records = tuner.records()
+    assert {record["status"] for record in records} == ends
+    assert all(record["score"] == record["values"]["units"] / 9 for record in records if record["status"] == "COMPLETED")
+    assert len(tuner.get_best_models()) == 1
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", keras_tuner.Objective("val_f1_score", "max")])
+def test_a_metric_with_a_value_for_each_class_counts_with_its_mean(objective, settings):
+    metrics = lambda: ("accuracy", keras.metrics.F1Score())
+    tuner = Tuner(lambda hp: build(hp, "categorical_crossentropy", metrics()), max_trials=2, executions_per_trial=2, **settings | {"objective": objective})
+    tuner.search(X, CLASSES, validation_data=(X, CLASSES), epochs=2, verbose=0)
+    for record in tuner.records():
+        assert record["status"] == "COMPLETED" and len(record["curve"]["val_f1_score"]) == 2 and 0 <= record["score"] <= 1
+    model = tuner.get_best_models()[0]
+    model.compile(loss="categorical_crossentropy", metrics=metrics())
+    found, best = model.evaluate(X, CLASSES, verbose=0, return_dict=True), tuner.oracle.get_best_trials()[0]
+    expected = np.mean(found[tuner.oracle.objective.name.removeprefix("val_")])
+    assert any(one["score"] == pytest.approx(expected, abs=1e-5) for one in tuner.oracle.records[best.trial_id]["executions"])
+
+
+@pytest.mark.parametrize("callbacks", [keras.callbacks.EarlyStopping(), [keras.callbacks.EarlyStopping]])
+def test_callbacks_that_are_none_end_the_search_before_a_training(callbacks, settings):
+    tuner = Tuner(build, max_trials=3, **settings)
+    with pytest.raises(FatalTypeError, match="`callbacks` must be a list of instances"):
+        tuner.search(X, Y, validation_data=(X, Y), callbacks=callbacks, verbose=0)
+    tuner.search(X, Y, validation_data=(X, Y), verbose=0)
+    assert [record["status"] for record in tuner.records()] == ["COMPLETED"] * 3
+
+
+def test_a_fit_that_keeps_the_callbacks_for_itself_cannot_be_pruned(settings):
+    class Deaf(keras_tuner.HyperModel):
+        def build(self, hp):
+            return build(hp)
+
+        def fit(self, hp, model, *args, callbacks=None, **kwargs):
+            return model.fit(*args, **kwargs)
+
+    with pytest.raises(FatalValueError, match="`pruner` needs .* Received: a `HyperModel.fit` that does not hand `callbacks` on"):
+        Tuner(Deaf(), pruner="asha", max_trials=3, **settings).search(X, Y, validation_data=(X, Y), epochs=2, verbose=0)
+
+
+def test_a_users_own_files_in_the_folder_of_a_project_stay(settings):
+    tuner = Tuner(build, max_trials=2, **settings)
+    theirs = [f"{tuner.project_dir}/{name}" for name in ("checkpoint_mine.keras", "checkpoint_2024-01.npz", "record_of_2024.json", "state_of_the_art.txt")]
+    for name in theirs:
+        open(name, "w").close()
+    tuner.search(X, Y, validation_data=(X, Y), verbose=0)
+    Tuner(build, overwrite=True, **settings)
+    for name in theirs:
+        open(name).close()
+
+
+def test_the_first_worker_declares_the_space_while_the_second_one_waits(tmp_path):
+    oracle = Oracle("gp", max_trials=3, seed=0, path=tmp_path / "search.sqlite3")
+    first = oracle.create_trial("one")
+    assert oracle.create_trial("two").status == "IDLE"
+    first.hyperparameters.Float("x", 0.0, 1.0)
+    oracle.update_trial(first.trial_id, {"default_objective": 1.0})
+    first.status = "COMPLETED"
+    oracle.end_trial(first)
+    assert [oracle.create_trial(name).status for name in ("two", "one")] == ["RUNNING", "RUNNING"]
+    oracle.release()
+
+
+def test_a_mistake_that_ended_the_first_trial_can_be_mended(settings):
+    with pytest.raises(FatalValueError, match="Received: objective='val_acc', reported: accuracy, loss, val_accuracy, val_loss"):
+        Tuner(build, **settings | {"objective": keras_tuner.Objective("val_acc", "max")}).search(X, Y, validation_data=(X, Y), verbose=0)
+    with pytest.raises(FatalTypeError, match="`hypermodel` must build a keras.Model"):
+        Tuner(lambda hp: [hp.Int("units", 1, 3)], max_trials=1, **settings).search(X, Y, validation_data=(X, Y), verbose=0)
+    tuner = Tuner(build, max_trials=1, **settings)
+    tuner.search(X, Y, validation_data=(X, Y), verbose=0)
+    assert [(record["trial_id"], record["status"]) for record in tuner.records()] == [("0000", "COMPLETED")]
+    with pytest.raises(ValueError, match="the objective was val_accuracy .max., is val_loss"):
+        Tuner(build, **settings | {"objective": "val_loss"})
+
+
+def test_an_error_of_keras_is_told_by_what_it_says(settings):
+    tuner = Tuner(build, max_trials=1, **settings)
+    tuner.search(X[:, :3], Y, validation_data=(X, Y), verbose=0)
+    assert "shape" in tuner.records()[0]["error"] and "\x1b" not in tuner.records()[0]["error"]
