@@ -1,12 +1,19 @@
 """Hypermodels and tuners as KerasTuner's guides write them, and what users get wrong in them."""
 
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import keras_tuner
 import numpy as np
 import pytest
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
-from keras_optlab.search import Oracle, Tuner
+from keras_optlab.search import Oracle, Tuner, store
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 Y = (X[:, 0] > 0).astype("int32")
@@ -127,3 +134,48 @@ def test_an_error_of_keras_is_told_by_what_it_says(settings):
     tuner = Tuner(build, max_trials=1, **settings)
     tuner.search(X[:, :3], Y, validation_data=(X, Y), verbose=0)
     assert "shape" in tuner.records()[0]["error"] and "\x1b" not in tuner.records()[0]["error"]
+
+
+def test_of_a_stopped_training_one_state_is_kept(settings):
+    tuner = Tuner(build, max_trials=3, pruner="asha", **settings | {"objective": "val_loss"})
+    tuner.search(X, Y, validation_data=(X, Y), epochs=9, verbose=0)
+    states = sorted(file.name.split(".")[0] for file in Path(tuner.project_dir).glob("state_*"))
+    assert states and len(states) == len(set(states)), states
+
+
+WORKER = """
+import sys, keras_tuner, keras_optlab
+
+class Theirs(keras_tuner.Tuner):
+    def run_trial(self, trial, **_):
+        print("ran", trial.trial_id, flush=True)
+        x = trial.hyperparameters.Float("x", 0.0, 1.0)
+        if x > 0.9:
+            raise ValueError("no")
+        return x
+
+oracle = keras_optlab.search.Oracle("gp", max_trials=6, seed=0, path=sys.argv[1] + "/search.sqlite3")
+Theirs(oracle=oracle, directory=sys.argv[1], project_name="theirs").search(verbose=0)
+"""
+
+
+@pytest.mark.slow
+def test_keras_tuners_chief_and_workers(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    about = os.environ | {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    command = [sys.executable, "-c", WORKER, str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(command, env=about | {"KERASTUNER_TUNER_ID": name}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            )
+            for name in ("chief", "tuner0", "tuner1")
+        ]
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    ran = [line.split()[1] for output in outputs[1:] for line in output.splitlines() if line.startswith("ran")]
+    trials = store.read(tmp_path)["trials"]
+    assert [process.returncode for process in processes] == [0, 0, 0] and "ran" not in outputs[0]
+    assert len(set(ran)) == 6 and [trial["trial_id"] for trial in trials] == sorted(set(ran))
+    assert all(trial["score"] == trial["values"]["x"] for trial in trials if trial["status"] == "COMPLETED") and len({t["score"] for t in trials}) > 3

@@ -93,10 +93,6 @@ class PopulationBasedTuner(Tuner):
     def continued(self) -> set[str]:
         return self.oracle.sources()
 
-    def on_trial_end(self, trial: Trial) -> None:
-        super().on_trial_end(trial)
-        self.checkpoints.drop_states(trial.trial_id, but=1)
-
     def save_state(self, trial: Trial, model: keras.Model | None, epoch: int, callbacks=(), **facts) -> None:
         super().save_state(trial, model, epoch, callbacks, kind=type(model.optimizer).__name__, **facts)
 

@@ -308,6 +308,7 @@ class Tuner(keras_tuner.Tuner):
         if file.exists():
             self.oracle.annotate(trial.trial_id, checkpoint=file.name)
         self.oracle.end_trial(trial)
+        self.checkpoints.drop_states(trial.trial_id, but=1)  # who goes on from a finished trial does so from its end
         self._clear()
 
     def continued(self) -> set[str]:
