@@ -301,6 +301,10 @@ def seen(project: Path) -> dict:
 def write_report(args) -> int:
     from keras_optlab.search.checkpoints import record_of
 
+    if ":/" in args.project:
+        raise ValueError(
+            "`PROJECT` must be the folder of a search. Received: an address. `keras_optlab.search.store.read(storage, name)` reads a shared search."
+        )
     project = Path(args.project)
     project = (project.parent if project.is_file() else project).resolve()
     found, finished = seen(project), project / "result.json"
