@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name")
     one = add("report", write_report, "write the report page of a search again, also while it runs")
     one.add_argument("project", metavar="PROJECT", help="the folder of a search, such as saved_models/digits_search")
+    one.add_argument("--storage", metavar="ADDRESS", help="the storage of a search that several workers share; PROJECT is its name")
     return main_parser
 
 
@@ -289,12 +290,12 @@ def show(args) -> int:
     return tell("\n".join(lines) + (f"\nReference: {about['reference']}" if about["reference"] else ""))
 
 
-def seen(project: Path) -> dict:
+def seen(project: Path, storage: str | None = None) -> dict:
     """What the store of a search tells the report."""
     from keras_optlab.search import store
     from keras_optlab.search.importance import importance
 
-    found = store.read(project)
+    found = store.read(storage, project.name) if storage else store.read(project)
     return {n: found[n] for n in ("objective", "direction", "trials", "space", "best_mean") if n in found} | {"importance": importance(found)}
 
 
@@ -302,12 +303,10 @@ def write_report(args) -> int:
     from keras_optlab.search.checkpoints import record_of
 
     if ":/" in args.project:
-        raise ValueError(
-            "`PROJECT` must be the folder of a search. Received: an address. `keras_optlab.search.store.read(storage, name)` reads a shared search."
-        )
+        raise ValueError("`PROJECT` must be the folder of a search. Received: an address. Give it as --storage, and the name of the search as PROJECT.")
     project = Path(args.project)
     project = (project.parent if project.is_file() else project).resolve()
-    found, finished = seen(project), project / "result.json"
+    found, finished = seen(project, args.storage), project / "result.json"
     record = (results.read(finished) if finished.exists() else {"title": project.name.removesuffix("_search"), "kind": "search"}) | found
     if not finished.exists() and (best := report.best_trial(record)):
         record |= {"winner": {n: best[n] for n in ("trial_id", "values")}, "history": best["curve"]}

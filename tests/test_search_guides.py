@@ -11,6 +11,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
 from keras_optlab.search import Oracle, Tuner, store
@@ -93,6 +94,37 @@ def test_a_fit_that_keeps_the_callbacks_for_itself_cannot_be_pruned(settings):
 
     with pytest.raises(FatalValueError, match="`pruner` needs .* Received: a `HyperModel.fit` that does not hand `callbacks` on"):
         Tuner(Deaf(), pruner="asha", max_trials=3, **settings).search(X, Y, validation_data=(X, Y), epochs=2, verbose=0)
+
+
+def test_what_models_are_compiled_with_may_be_said_once(settings):
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    seen = []
+
+    def watched(hp):
+        seen.append(tf.distribute.get_strategy())
+        return build(hp)
+
+    given = {"optimizer": keras.optimizers.Adam(0.02), "loss": "categorical_crossentropy", "metrics": ["accuracy", "mae"]}
+    tuner = Tuner(watched, max_trials=2, distribution_strategy=strategy, **given, **settings)
+    tuner.search(X, CLASSES, validation_data=(X, CLASSES), verbose=0)
+    assert [record["status"] for record in tuner.records()] == ["COMPLETED"] * 2
+    assert all("val_mae" in record["curve"] for record in tuner.records()) and strategy in seen
+    model = tuner.get_best_models()[0]
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.02) and model.optimizer is not given["optimizer"]
+
+
+def test_failures_throughout_are_told_once(settings, caplog):
+    def broken(hp):
+        if hp.Float("rate", 0.0, 1.0) >= 0 and len(hp.space) and broken.ready:
+            raise RuntimeError("no such file")
+        return build(hp)
+
+    broken.ready = False
+    tuner = Tuner(broken, max_trials=12, **settings)
+    broken.ready = True
+    tuner.search(X, Y, verbose=0)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["The first 10 trials have all failed, the last one with: RuntimeError: no such file. The search goes on."]
 
 
 def test_a_users_own_files_in_the_folder_of_a_project_stay(settings):

@@ -239,9 +239,10 @@ def test_no_trial_was_completed(settings):
 
 
 def test_an_objective_that_no_epoch_reports_lists_what_was_reported(settings):
-    tuner = Tuner(build, max_trials=2, **settings)
+    tuner, monitor, Counting.made[:] = Tuner(build, max_trials=2, **settings), Counting(), []
     with pytest.raises(FatalValueError, match="objective='val_loss', reported: accuracy, loss. Pass `validation_data`"):
-        tuner.search(X, Y, verbose=0)
+        tuner.search(X, Y, verbose=0, epochs=50, callbacks=[monitor])
+    assert [made.epochs for made in Counting.made] == [1]
     tuner = Tuner(build, max_trials=2, **settings)
     tuner.search(**DATA)
     assert [record["status"] for record in tuner.records()] == ["COMPLETED"] * 2

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 
 import keras_tuner
 import optuna
@@ -11,6 +12,7 @@ from search_cases import Formula, no_waiting_for_the_disk, statuses
 from sqlalchemy.pool import NullPool
 
 from benchmarks.postgresql import server
+from keras_optlab import cli
 from keras_optlab.search import Oracle, Tuner, store
 from keras_optlab.search.heartbeat import Heartbeat
 from keras_optlab.search.store import Store
@@ -52,7 +54,7 @@ class Plain(Formula):
         self.made.append(self)
 
 
-def test_two_workers_in_turn_see_each_other_before_they_suggest(settings, storage):
+def test_two_workers_in_turn_see_each_other_before_they_suggest(settings, storage, capsys):
     Plain(max_trials=1, **settings).search(verbose=0)  # now it is known what is searched
     one, two = (Plain(sampler="gp", max_trials=7, **settings) for _ in range(2))
     for number in range(3):
@@ -66,6 +68,9 @@ def test_two_workers_in_turn_see_each_other_before_they_suggest(settings, storag
     for worker in (one, two):
         assert worker.oracle.create_trial(worker.tuner_id).status == "STOPPED"
         assert {len(worker.oracle.get_best_trials(None)), len(worker.oracle.end_order)} == {7}
+    assert cli.main(["report", one.project_dir, "--storage", storage]) == 0 and f"{settings['project_name']}.html" in capsys.readouterr().out
+    page = Path(f"{one.project_dir}.html").read_text()
+    assert "test_two_workers_in_turn" in page and all(record["trial_id"] in page for record in one.records())
     plain = optuna.storages.RDBStorage(storage.replace("postgresql:", "postgresql+psycopg:"), engine_kwargs={"poolclass": NullPool})
     study = optuna.load_study(study_name=settings["project_name"], storage=plain)
     assert [trial.number for trial in study.trials] == list(range(7)) and study.best_value == one.oracle.get_best_trials()[0].score

@@ -23,6 +23,7 @@ from keras_optlab.search.telling import tell
 from keras_optlab.search.trials import best, headline, history, restored
 
 DEATHS = 3  # a trial in which the process ended so often waits until all others are done: it may be what ends it
+HOPELESS = 10  # so many failures at the beginning are rather a mistake in the data or in the hypermodel
 FLUSH = 2.0  # seconds between two commits of the time used
 
 
@@ -39,7 +40,8 @@ class Uncommitted:
 class Oracle(keras_tuner.Oracle):
     """A `keras_tuner.Oracle` with our samplers and store: a result is never lost once `end_trial` has returned.
 
-    `keras_optlab.search.Tuner` makes its own. Give one to a plain `keras_tuner.Tuner` to have its samplers there.
+    `keras_optlab.search.Tuner` makes its own. Give one to a plain `keras_tuner.Tuner` to have its samplers there; what that measures are the metrics of its
+    trials, without "parameters" and "latency", and for its trials KerasTuner 1.4.8 needs tensorboard to be installed.
 
     Args:
         sampler: a name out of `keras_optlab.search.samplers.names()`, or a subclass of `Sampler`; `None`: "gp", or "nsga2" for several objectives.
@@ -384,6 +386,8 @@ class Oracle(keras_tuner.Oracle):
                 facts["message"] = own.message
             self._commit(own, facts)
             logger.info("%s", live.line(self.records[own.trial_id], self.goals, self.get_best_trials(None)))
+            if len(self.end_order) == HOPELESS and all(self.records[trial_id]["status"] == TrialStatus.FAILED for trial_id in self.end_order):
+                logger.warning("The first %d trials have all failed, the last one with: %s. The search goes on.", HOPELESS, self.records[own.trial_id]["error"])
 
     def _commit(self, trial: Trial, facts: dict) -> None:
         trial_id, values, new = trial.trial_id, dict(trial.hyperparameters.values), self._uncommitted[trial.trial_id]

@@ -23,10 +23,7 @@ def outcome(result, goals) -> tuple[dict, int, dict]:
     if isinstance(result, keras.callbacks.History):
         logs = result.history
         for name in [goal.name for goal in goals if not logs.get(goal.name)]:
-            raise FatalValueError(
-                f"`objective` must be reported by every epoch. Received: objective='{name}', reported: {', '.join(logs) or 'nothing'}. "
-                f"{'Pass `validation_data` to `search`.' if name.startswith('val_') else 'Compile the model with that metric, or name another one.'}"
-            )
+            raise unreported(name, logs)
         step = best([number(value) for value in logs[name]], first.direction)
         curve = {metric: [plain(value) for value in values] for metric, values in logs.items() if metric not in MEASURED}
         return {metric: number(values[step]) for metric, values in logs.items() if len(values) > step}, step, curve
@@ -63,6 +60,14 @@ def together(results, goals, needed) -> tuple[dict, int, dict]:
     shared = [metric for metric in found[0][0] if all(metric in metrics for metrics, _, _ in found)]
     means = {metric: statistics.mean(metrics[metric] for metrics, _, _ in found) for metric in shared}  # exact: never above the best one
     return means, found[top][1], facts
+
+
+def unreported(name: str, logs: dict) -> FatalValueError:
+    """What is raised where epochs report everything but the objective."""
+    return FatalValueError(
+        f"`objective` must be reported by every epoch. Received: objective='{name}', reported: {', '.join(logs) or 'nothing'}. "
+        f"{'Pass `validation_data` to `search`.' if name.startswith('val_') else 'Compile the model with that metric, or name another one.'}"
+    )
 
 
 def best(values: list[float], direction: str) -> int:

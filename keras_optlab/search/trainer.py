@@ -46,7 +46,7 @@ class Trainer:
             OutOfTime: if the time was over before the first epoch.
         """
         tuner, callbacks = self.tuner, kwargs.pop("callbacks", None) or []
-        if tuner.progress.table and type(tuner.hypermodel).fit in (keras_tuner.HyperModel.fit, ImageClassifier.fit):
+        if tuner.progress.table and self.plain():
             kwargs.setdefault("verbose", 0)  # the table says more than Keras' bars
         self.round += 1
         if "tuner/epochs" in trial.hyperparameters.values and "epochs" in kwargs:  # else `hypermodel.fit` knows them
@@ -77,6 +77,10 @@ class Trainer:
             raise OutOfTime
         return results
 
+    def plain(self) -> bool:
+        """Whether the hypermodel just calls `model.fit`."""
+        return type(self.tuner.hypermodel).fit in (keras_tuner.HyperModel.fit, ImageClassifier.fit)
+
     def start(self, trial: Trial) -> State | None:
         """The state from which a trial goes on: its own, or that of the trial from which it was promoted."""
         tuner = self.tuner
@@ -106,7 +110,8 @@ class Trainer:
         if tuner.cross_validation:
             args, kwargs = folds.fold(tuner.cross_validation, len(results), tuner.oracle.store.facts["seed"], args, kwargs)
         model = tuner._build(trial.hyperparameters)
-        self.watch = watch = Watch(tuner, trial, own, results, start, self.watch)
+        demanding = self.plain() and kwargs.get("validation_freq", 1) == 1
+        self.watch = watch = Watch(tuner, trial, own, results, start, self.watch, demanding)
         if start is not None and start.epoch:
             kwargs = kwargs | {"initial_epoch": start.epoch}
         result = tuner.hypermodel.fit(trial.hyperparameters, model, *args, callbacks=[watch.first, *own, watch], **kwargs)

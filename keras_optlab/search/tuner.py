@@ -71,6 +71,8 @@ class Tuner(keras_tuner.Tuner):
             process, and an SQLite file in the project's folder.
         keep: of which trials the weights at their best epoch are kept: "best" (of several objectives the whole Pareto front), a number of the best ones, or
             "all".
+        optimizer, loss, metrics: what the models are compiled with instead of their own; `None`: as the hypermodel does.
+        distribution_strategy: a `tf.distribute.Strategy` under which the models are built, or `None`.
         lease: with `storage`, seconds after which a worker that was silent has lost its trial to another.
         heartbeat: seconds between two signs of life of a worker, less than `lease`.
         directory: where projects are kept, default ".".
@@ -107,6 +109,10 @@ class Tuner(keras_tuner.Tuner):
         storage: str | None = None,
         keep: str | int = "best",
         constraints: dict[str, float] | None = None,
+        optimizer=None,
+        loss=None,
+        metrics=None,
+        distribution_strategy=None,
         lease: float = 60.0,
         heartbeat: float = 15.0,
         directory: str | os.PathLike | None = None,
@@ -161,7 +167,9 @@ class Tuner(keras_tuner.Tuner):
         elif any(file.exists() for file in foreign):
             raise ValueError(f"`project_name` holds a search of KerasTuner's. Received: {folder}. Give another name, or `overwrite=True`.")
         executions = cross_validation or executions_per_trial
-        super().__init__(oracle, hypermodel, directory=str(directory or "."), project_name=project_name or "untitled_project", executions_per_trial=executions)
+        compiled = {"optimizer": optimizer, "loss": loss, "metrics": metrics, "distribution_strategy": distribution_strategy}
+        place = {"directory": str(directory or "."), "project_name": project_name or "untitled_project"}
+        super().__init__(oracle, hypermodel, executions_per_trial=executions, **compiled, **place)
         self.cross_validation, self.refit = cross_validation, refit
         self.max_minutes, self.deadline, self._end, self.checkpoints = max_minutes, math.inf, math.inf, Checkpoints(folder)
         self.keeper, self._trainer = Keeper(keep, oracle, self.checkpoints), Trainer(self)
@@ -282,7 +290,7 @@ class Tuner(keras_tuner.Tuner):
 
     def _build(self, hp) -> keras.Model:
         keras.utils.clear_session()
-        model = self.hypermodel.build(hp)
+        model = self._build_hypermodel(hp)  # KerasTuner's: it knows `distribution_strategy`, `optimizer`, `loss` and `metrics`
         if not isinstance(model, keras.Model):
             raise FatalTypeError(f"`hypermodel` must build a keras.Model. Received: {model!r}. Does the function return the model?")
         return model

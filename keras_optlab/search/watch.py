@@ -35,15 +35,17 @@ class Watch(keras.callbacks.Callback):
         results: what the executions before have brought.
         start: the state from which this execution goes on, or `None`.
         before: the watch over the execution before.
+        demanding: whether each epoch must report the objective: a mistake in its name is told after the first one.
     """
 
-    def __init__(self, tuner, trial: Trial, callbacks: list, results: list, start: State | None, before: "Watch | None"):
+    def __init__(self, tuner, trial: Trial, callbacks: list, results: list, start: State | None, before: "Watch | None", demanding: bool = False):
         super().__init__()
         self.params = {}  # a loop of the user's own may not set them
         self.tuner, self.trial, self.callbacks, self.start = tuner, trial, callbacks, start
         self.results, self.execution = [outcomes.stored(result) for result in results], len(results)
         self.objective = tuner.oracle.goals[0]
         self.best = before.best if before else None
+        self.demanding = demanding
         self.epochs, self.reported, self.fits, self.kept, self.cut = 0, 0, 0, False, False
         self.first = First(self)
         if start is not None and not start.epoch:  # the executions before are finished, this one is still to begin
@@ -100,6 +102,8 @@ class Watch(keras.callbacks.Callback):
             self.reported += 1
             self.keep(self.model, value)
             self.tuner.progress.epoch(self.trial.trial_id, epoch, self.params.get("epochs"), value)
+        elif self.demanding:
+            raise outcomes.unreported(self.objective.name, logs or {})
         self.epochs += not self.cut
         self.tuner.on_epoch_end(self.trial, self.model, epoch, logs=logs)
         if not self.cut and self.fits == 1:
