@@ -113,6 +113,37 @@ def test_what_models_are_compiled_with_may_be_said_once(settings):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.02) and model.optimizer is not given["optimizer"]
 
 
+def test_what_fit_declares_otherwise_after_a_restart_is_told_once(settings, caplog):
+    class Hyper(keras_tuner.HyperModel):
+        sizes = [8, 16]
+
+        def build(self, hp):
+            return build(hp)
+
+        def fit(self, hp, model, *args, **kwargs):
+            size = hp.Choice("batch_size", self.sizes)
+            with hp.conditional_scope("batch_size", [8]):
+                hp.Float("mix", 0.0, 0.5)
+            return model.fit(*args, batch_size=size, **kwargs)
+
+    def told(**given):
+        caplog.clear()
+        hypermodel = Hyper()
+        hypermodel.sizes = given.pop("sizes")
+        Tuner(hypermodel, **given, **settings).search(X, Y, validation_data=(X, Y), verbose=0)
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    assert told(sizes=[8, 16], max_trials=2) == [] == told(sizes=[8, 16], max_trials=3)
+    [message] = told(sizes=[4, 32], max_trials=5)
+    assert "`batch_size` was Choice(" in message and "values=[8, 16]" in message and "is Choice(" in message and "values=[4, 32]" in message
+    assert all(record["status"] == "COMPLETED" for record in store.read(f"{settings['directory']}/project")["trials"])
+    assert {record["values"]["batch_size"] for record in store.read(f"{settings['directory']}/project")["trials"]} <= {8, 16}
+    ranges = keras_tuner.HyperParameters()
+    ranges.Choice("batch_size", [16, 32])
+    settings["project_name"] = "given"
+    assert told(sizes=[8, 16], max_trials=2, hyperparameters=ranges) == []
+
+
 def test_failures_throughout_are_told_once(settings, caplog):
     def broken(hp):
         if hp.Float("rate", 0.0, 1.0) >= 0 and len(hp.space) and broken.ready:

@@ -10,6 +10,8 @@ import numpy as np
 from keras_tuner.engine import hyperparameters as kinds
 from optuna import distributions
 
+from keras_optlab.search.log import logger
+
 LISTED = 2000  # a finite space up to this size is listed: no configuration is missed and the end is known
 EXPLICIT = 1000  # a number that can take more values than this is rounded instead of listed
 
@@ -318,3 +320,34 @@ def differences(stored: list[dict], declared: list[dict], complete: bool = True)
         out += [f"`{key[0]}` {show(hp)} is gone" for key, hp in old.items() if key not in new]
         out += [f"`{key[0]}` {show(hp)} is new" for key, hp in new.items() if key not in old]
     return out
+
+
+class Compared(keras_tuner.HyperParameters):
+    """The hyperparameters of a trial, which tell once where the code declares one otherwise than the search knows it.
+
+    What `build` declares is compared when a search begins, what `fit` and `run_trial` declare can be only here. It is no error: a range may depend on another
+    value, and of several declarations the first one holds, as in KerasTuner.
+    """
+
+    told: set[str] = set()
+
+    @classmethod
+    def of(cls, hyperparameters: keras_tuner.HyperParameters, told: set[str]) -> "Compared":
+        """The same hyperparameters.
+
+        Args:
+            hyperparameters: those of a trial.
+            told: names that are not compared; grows by those that were told.
+        """
+        same = cls.from_config(hyperparameters.get_config())
+        same.told = told
+        return same
+
+    def _retrieve(self, hp):
+        """What KerasTuner calls for every declaration."""
+        known = [one for one in self.space if one.name == hp.name and one.conditions == hp.conditions]
+        configs = [[{"class_name": type(one).__name__, "config": one.get_config()}] for one in (*known[:1], hp)]
+        if known and hp.name not in self.told and (changed := differences(*configs)):
+            self.told.add(hp.name)
+            logger.warning("In this search %s: the first declaration holds. Start anew with `overwrite=True` for the second one.", changed[0])
+        return super()._retrieve(hp)

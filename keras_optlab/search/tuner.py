@@ -18,6 +18,7 @@ from keras_optlab.search.keeper import Keeper
 from keras_optlab.search.log import logger
 from keras_optlab.search.noise import best_mean
 from keras_optlab.search.oracle import Oracle
+from keras_optlab.search.space import Compared
 from keras_optlab.search.summary import summary
 from keras_optlab.search.tables import LeaseLost
 from keras_optlab.search.trainer import Trainer
@@ -175,6 +176,7 @@ class Tuner(keras_tuner.Tuner):
         self.keeper, self._trainer = Keeper(keep, oracle, self.checkpoints), Trainer(self)
         oracle.pruning = pruning.Pruning(pruner, oracle, self.checkpoints.with_state) if pruner else None
         self.progress = live.Progress(self)
+        self._not_compared = {hp.name for hp in hyperparameters.space} if hyperparameters else set()
         oracle.reload()
 
     def _oracle(self, *arguments) -> Oracle:
@@ -245,6 +247,7 @@ class Tuner(keras_tuner.Tuner):
     def _run(self, trial: Trial, *args, **kwargs) -> bool:
         """Runs a trial; False if it is to be taken up again later."""
         self._trainer.begin(kwargs.get("epochs"))
+        trial.hyperparameters = Compared.of(trial.hyperparameters, self._not_compared)
         if self.oracle.pruning:
             self.oracle.pruning.stopped = None
         try:
