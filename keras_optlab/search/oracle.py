@@ -44,7 +44,7 @@ class Oracle(keras_tuner.Oracle):
     trials, without "parameters" and "latency", and for its trials KerasTuner 1.4.8 needs tensorboard to be installed.
 
     Args:
-        sampler: a name out of `keras_optlab.search.samplers.names()`, or a subclass of `Sampler`; `None`: "gp", or "nsga2" for several objectives.
+        sampler: a name out of `keras_optlab.search.samplers.names()`, or a subclass of `Sampler`; `None`: "gp".
         objective: a metric such as "val_accuracy", or a `keras_tuner.Objective`, or a list of them, of which the first one says which epoch of a training is
             its best and stands as the score; a plain `keras_tuner.Tuner` takes those from a History only. `None`: trials return one number to be minimized.
         max_trials: how many configurations to train, failed ones included; `None`: as many as there are.
@@ -90,7 +90,7 @@ class Oracle(keras_tuner.Oracle):
         if not 0 < heartbeat < lease < math.inf:
             raise ValueError(f"`heartbeat` must be a positive number of seconds, and less than `lease`. Received: heartbeat={heartbeat!r}, lease={lease!r}.")
         objective = goals.declared(objective)
-        self.sampler = samplers.get(sampler or ("nsga2" if isinstance(objective, list) else "gp"))
+        self.sampler = samplers.get(sampler or "gp")
         super().__init__(objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed)
         self.seed = seed  # KerasTuner takes 0 for none
         self.goals: list[keras_tuner.Objective] = getattr(self.objective, "objectives", [self.objective])

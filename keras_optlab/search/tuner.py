@@ -44,7 +44,7 @@ class Tuner(keras_tuner.Tuner):
         constraints: bounds, `{metric: bound}`, of objectives, "parameters" or "latency": the most it may be, or the least where more is better. A trial that
             breaks one is completed but never among the best. The sampler takes it for a failure; while no trial keeps the bounds, for the worse the more
             it breaks them.
-        sampler: a name out of `keras_optlab.search.samplers.names()`, or a subclass of `Sampler`; `None`: "gp", or "nsga2" for several objectives.
+        sampler: a name out of `keras_optlab.search.samplers.names()`, or a subclass of `Sampler`; `None`: "gp".
         pruner: what stops trainings early: "asha", "hyperband", "median", or a `keras_optlab.search.pruners.Pruner`; `None`: nothing. What it stops is
             a trial with the status "STOPPED", and never among the best. Where it goes on after all, that is one more trial, with "tuner/trial_id" (where
             it goes on from), "tuner/initial_epoch" and "tuner/epochs" among its values. How many epochs a training has is what `model.fit` is

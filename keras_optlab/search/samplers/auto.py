@@ -2,12 +2,11 @@
 
 from keras_optlab.search.samplers.base import Sampler
 from keras_optlab.search.samplers.gp import GaussianProcess
-from keras_optlab.search.samplers.nsga2 import NSGA2
 from keras_optlab.search.samplers.tpe import TPE
 
 
 class Auto(Sampler):
-    """`gp` up to 300 trainings, then `tpe`, whose suggestions cost no more when there are thousands; `nsga2` for several objectives.
+    """`gp` up to 300 trainings, then `tpe`, whose suggestions cost no more when there are thousands.
 
     Args:
         space: the search space.
@@ -18,8 +17,7 @@ class Auto(Sampler):
 
     def ask(self) -> dict | None:
         """The next configuration to train, which from now on counts as under way; `None` if there is no new one left."""
-        several = any(scores.size > 1 for _, scores in self._told)
-        engine = (NSGA2 if several else GaussianProcess if len(self._told) <= self.modelled else TPE)(self.space, self.seed)
+        engine = (GaussianProcess if len(self._told) <= self.modelled else TPE)(self.space, self.seed)
         for values, scores in self._told:
             engine.tell(values, scores)
         for values in self._waiting:
