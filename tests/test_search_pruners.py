@@ -69,10 +69,11 @@ def test_asha_stops_two_thirds_at_each_rung_and_lets_the_rest_through_at_once():
 
 
 def test_asha_lets_the_best_go_on_at_once_and_promotes_whoever_comes_into_the_best_third_later():
-    curves, promoted, stopped = search(ASHA(), [0.5, 0.1, 0.9, 0.2, 0.3, 0.4], whole=lambda i: 10)
+    curves, promoted, stopped = search(ASHA(), [0.1, 0.5, 0.9, 0.2, 0.3, 0.4], whole=lambda i: 10)
+    assert "0000" not in stopped  # there was no whole training yet
     assert "0002" not in stopped  # the third to arrive, the best of them: it never waits
-    assert promoted == ["0000"]  # with six at the rung there is a second place
-    assert lengths(curves) == [10, 3, 10, 3, 3, 3]
+    assert promoted == ["0001"]  # with six at the rung there is a second place
+    assert lengths(curves) == [10, 10, 10, 3, 3, 3]
 
 
 def test_a_promotion_to_the_last_rung_comes_before_one_to_the_first():

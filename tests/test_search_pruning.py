@@ -75,7 +75,7 @@ def id_of(records: dict, trial_id: str) -> str:
 
 
 def test_a_promoted_trial_says_where_it_comes_from_and_has_the_values_of_its_parent(settings):
-    tuner = Loop(max_trials=9, **settings)
+    tuner = Loop(max_trials=18, **settings)
     tuner.search(epochs=27)
     records = {record["trial_id"]: record for record in tuner.records()}
     promoted = [record for record in records.values() if "tuner/trial_id" in record["values"]]

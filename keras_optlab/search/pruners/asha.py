@@ -9,8 +9,9 @@ from keras_optlab.search.pruners.base import Curve, Pruner
 class ASHA(Pruner):
     """At each rung (after 3 and 9 of 27 epochs) the best third goes on at once; the others are paused, and go on if they come into the best third later.
 
-    A training is judged by its best epoch so far, among all that have trained as long. Where no new training can begin any more, each rung
-    promotes at least its best one, so that a search ends with a whole training. Of those that are paused at a rung, the best `factor` keep their
+    A training is judged by its best epoch so far, among all that have trained as long. Until one has come to its end the best one at a rung goes on, however
+    few there are: a search that is interrupted early has a whole training. Where no new training can begin any more, each rung promotes at least its best
+    one. Of those that are paused at a rung, the best `factor` keep their
     state: one goes on for about so many that arrive.
 
     Args:
@@ -45,8 +46,8 @@ class ASHA(Pruner):
         epoch, rungs = len(curves[trial_id].values), self.rungs(curves[trial_id].epochs)
         if epoch not in rungs:
             return True
-        brackets = self.brackets(curves)
-        return epoch not in rungs[brackets[trial_id] :] or trial_id in self.best(epoch, brackets[trial_id], curves, brackets)
+        brackets, least = self.brackets(curves), int(not any(curve.whole for curve in curves.values()))
+        return epoch not in rungs[brackets[trial_id] :] or trial_id in self.best(epoch, brackets[trial_id], curves, brackets, least)
 
     def promote(self, curves: Mapping[str, Curve], ending: bool = False) -> str | None:
         brackets = self.brackets(curves)
