@@ -63,7 +63,8 @@ class Tuner(keras_tuner.Tuner):
             the weights is the best fold's.
         refit: whether the best configuration is trained once more at the end, on training and validation data together, for the median of its best epochs
             over executions or folds, without the callbacks that monitor a metric. `get_best_models` then gives that model for it. `max_minutes`
-            keeps the usual time of a training for it. Needs the data as `cross_validation` does. What was interrupted starts anew.
+            keeps the usual time of a training for it. Needs the data as `cross_validation` does. What was interrupted starts anew; of several workers each one
+            that sees the end of the search trains it.
         hyperparameters: `keras_tuner.HyperParameters` that override or add to what the hypermodel declares.
         tune_new_entries: whether others are searched; else they keep their defaults.
         allow_new_entries: whether the hypermodel may declare others.
