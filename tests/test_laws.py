@@ -40,13 +40,15 @@ def maker(name):
 
 
 TENSORFLOW = testing.BACKEND == "tensorflow"
+LONG = ("execution_paths", "accumulation", "replicas")  # of those that use few hooks one stands for all by default
+SLOW = [pytest.mark.slow] if TENSORFLOW else []
 
 
 def cases():
     for name in optimizers.names():
         for law in testing.LAWS:
             if law != "new_process" and (TENSORFLOW or law == "pure_formula" or name in MANY_HOOKS and law != "replicas"):
-                yield name, law
+                yield pytest.param(name, law, marks=SLOW if law in LONG and name not in (*MANY_HOOKS, "adamw") else [])
 
 
 @pytest.mark.parametrize("name,law", list(cases()))
@@ -54,10 +56,12 @@ def test_law(name, law):
     testing.LAWS[law](maker(name))
 
 
-def test_new_process():
-    testing.new_process({name: maker(name) for name in optimizers.names()})
+@pytest.mark.parametrize("names", [pytest.param(optimizers.names(), id="all", marks=SLOW)])
+def test_new_process(names):
+    testing.new_process({name: maker(name) for name in names})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TENSORFLOW, reason="only TensorFlow has two compilers for one step")
 def test_soap_at_its_defaults_hardly_depends_on_the_compiler():
     """Left to rounding, the null spaces of its factors (a softmax head has one) part the weights by 1.3e-2 within these six steps."""

@@ -123,6 +123,7 @@ def test_law_finds_its_bug(law):
             testing.LAWS[law](settings(broken))
 
 
+@pytest.mark.slow
 def test_a_users_own_optimizer_passes():
     testing.check_optimizer(settings(Momentum), skip=("new_process", "converges"))
 

@@ -20,6 +20,8 @@ X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 Y = (X[:, 0] > 0).astype("int32")
 CLASSES = np.eye(2, dtype="float32")[Y]
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 
 def build(hp, loss="sparse_categorical_crossentropy", metrics=("accuracy",)):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 2, 9)), keras.layers.Dense(2, "softmax")])

@@ -27,6 +27,7 @@ def killed(*options: str) -> dict:
     return counts
 
 
+@pytest.mark.slow
 def test_a_few_kills():
     counts = killed("--kills", "8", "--trials", "6", "--kinds", "numbers,4-numbers")
     assert counts["kills"] >= 8 and counts["trials"] == 6 * counts["searches"]
