@@ -54,6 +54,12 @@ def test_several_objectives_are_a_front_and_columns(direction):
     assert report.best_trial(goals(direction))["trial_id"] == "0003"
 
 
+def test_of_trials_alike_in_the_first_objective_the_winner_is_on_the_front():
+    shared = goals(["max", "min"])
+    shared["trials"] += [trial(i, None, {"x": i}, status="COMPLETED", scores={"val_accuracy": 0.95, "parameters": p}) for i, p in ((5, 700.0), (6, 800.0))]
+    assert report.best_trial(shared)["trial_id"] == "0005"
+
+
 def test_one_objective_is_left_as_it_is():
     one = records()
     assert first(one) is one

@@ -11,7 +11,7 @@ import pytest
 from keras_tuner.errors import FatalRuntimeError, FatalTypeError, FatalValueError
 from search_cases import no_waiting_for_the_disk, points, statuses
 
-from keras_optlab.search import PopulationBasedTuner, Tuner, members
+from keras_optlab.search import PopulationBasedTuner, Tuner, members, store
 from keras_optlab.search.space import Space
 from keras_optlab.training.resume import State
 
@@ -192,6 +192,7 @@ def test_the_schedule_follows_the_winners_weights(settings):
         assert tuner.oracle.records[part["parent"]]["values"]["x"] == before["values"]["x"]
     assert [bool(r.get("schedule")) for r in tuner.records()[-4:]] == [True] * 4
     json.dumps(schedule)
+    assert tuner.best_by_posterior_mean() is None and store.read(tuner.project_dir)["best_mean"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the sections about the trials read from their records."""
 
+import math
 from collections.abc import Callable
 
 from keras_optlab.report.text import finite, is_share
@@ -32,11 +33,16 @@ def state(trial: dict) -> str:
 
 
 def ranked(report: dict) -> list[dict]:
-    """The finished trials of a report that keep its constraints, the best one first (on the first of several objectives)."""
+    """The finished trials of a report that keep its constraints, the best one first (on the first of several objectives, of equals on the next)."""
     report = first(report)
-    sign = 1 if report.get("direction") == "min" else -1
+    goals = report.get("objectives") or [(None, report.get("direction"))]
     eligible = [trial for trial in report.get("trials") or [] if finished(trial) and not trial.get("excess")]
-    return sorted(eligible, key=lambda trial: sign * finite(trial["score"]))
+
+    def losses(trial: dict) -> list[float]:
+        values = [finite((trial.get("scores") or {}).get(name, trial["score"] if i == 0 else None)) for i, (name, _) in enumerate(goals)]
+        return [math.inf if value is None else value if direction == "min" else -value for value, (_, direction) in zip(values, goals)]
+
+    return sorted(eligible, key=losses)
 
 
 def best_trial(report: dict) -> dict | None:

@@ -13,11 +13,11 @@ def best_mean(search: dict) -> dict | None:
 
     Returns:
         `{"trial_id", "mean", "deviation"}`: what it would score on average, and how uncertain that is, in the objective's units; `None` before there
-        are four completed trials or one keeps the constraints, and for several objectives.
+        are four completed trials or one keeps the constraints, for several objectives, and for a population, whose scores depend on more than a configuration.
     """
     done = [record for record in search["trials"] if record["status"] == "COMPLETED"]
     eligible = [i for i, record in enumerate(done) if not record.get("excess")]
-    if len(done) < GaussianProcess.initial or not eligible or isinstance(search["direction"], list):
+    if len(done) < GaussianProcess.initial or not eligible or isinstance(search["direction"], list) or any("schedule" in record for record in done):
         return None
     space = Space(declarations(search["space"]).space)
     sampler, sign = GaussianProcess(space, search["seed"]), 1 if search["direction"] == "max" else -1

@@ -29,6 +29,9 @@ def refit(tuner, args: tuple, kwargs: dict) -> None:
     if not best or file(tuner, best[0]) is not None:
         return
     trial, count = best[0], epochs(tuner.oracle.records[best[0].trial_id])
+    if not tuner.oracle.store.shared:
+        for left in tuner.checkpoints.folder.glob("refit_*.npz*"):  # of one that was killed
+            left.unlink()
     logger.info("Trial %s, the best one, is trained anew on all data%s.", trial.trial_id, f" for {count} epochs" if count else "")
     callbacks = [callback for callback in copies(kwargs.get("callbacks") or []) if not hasattr(callback, "monitor")]
     tensorboard(callbacks, trial, tuner.executions_per_trial)

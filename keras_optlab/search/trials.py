@@ -1,9 +1,9 @@
 """Trials as KerasTuner has them: made from a record of the store, and what their metrics and messages come to."""
 
-import math
-
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
+
+from keras_optlab.search import outcomes
 
 
 def restored(record: dict, declared: keras_tuner.HyperParameters) -> Trial:
@@ -32,9 +32,8 @@ def history(trial: Trial, metric: str) -> dict[int, float]:
 
 def best(trial: Trial, goal: keras_tuner.Objective) -> tuple[int, float]:
     """The epoch with the best finite value of an objective, the last one of equals, and that value; or one that is not finite."""
-    reported, sign = history(trial, goal.name), 1 if goal.direction == "max" else -1
-    finite = {step: value for step, value in reported.items() if math.isfinite(value)} or reported
-    return max(finite.items(), key=lambda pair: (sign * pair[1], pair[0]))
+    reported = sorted(history(trial, goal.name).items())
+    return reported[outcomes.best([value for _, value in reported], goal.direction)]
 
 
 def headline(message: str) -> str:

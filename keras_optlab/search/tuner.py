@@ -416,7 +416,7 @@ class Tuner(keras_tuner.Tuner):
         the noise. On average over searches its favourite is no better than the best score seen, which is why that stays the default.
 
         Returns:
-            `None` before there are four completed trials or one keeps the constraints, and for several objectives.
+            `None` before there are four completed trials or one keeps the constraints, for several objectives, and for a population.
         """
         best = best_mean(self.oracle.store.facts | {"trials": self.oracle.records.values()}) if self.oracle.records else None
         return (self.oracle.trials[best["trial_id"]], best["mean"], best["deviation"]) if best else None
