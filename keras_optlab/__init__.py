@@ -9,10 +9,12 @@ LAZY = ("callbacks", "cli", "data", "diagnosis", "problems", "report", "results"
 
 
 def __getattr__(name: str):
+    if name == "diagnose":
+        return importlib.import_module("keras_optlab.training").diagnose
     if name in LAZY:
         return importlib.import_module(f"keras_optlab.{name}")
     raise AttributeError(f"module 'keras_optlab' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *LAZY])
+    return sorted([*globals(), *LAZY, "diagnose"])

@@ -155,9 +155,7 @@ class GradientMonitor(keras.callbacks.Callback):
         if not updates and len(window) < self._calls:
             return
         sample, values, rate, before, after = (updates or readings)[-1]
-        missing = values[:, 0] < 0
-        values = np.where(np.isfinite(values), values, [np.inf, np.inf, np.inf, np.nan, 1.0])
-        values[missing, 0], values[missing, 3:] = np.nan, np.nan
+        values = instrument.cleaned(values)
         skipped = after == before
         if skipped and self._calls > 1 and np.isfinite(np.nansum(values[:, 0])):
             skipped, values[:, 2] = False, np.nan  # the update of this window fell between two samples

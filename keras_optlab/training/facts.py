@@ -13,7 +13,7 @@ def describe(model, weights) -> list[dict]:
     owner = {}
     for layer in seams.layers(model):  # parents first: the innermost layer stays
         owner |= {id(v): layer for v in layer.trainable_variables}
-    followers = _followers(model)
+    readers = followers(model)
     paths = _unique([getattr(w, "path", w.name) for w in weights])
     shared = {p.split("/")[0] for p in paths}
     strip = 1 if len(shared) == 1 and min((p.count("/") for p in paths), default=0) > 1 else 0  # the model's own name
@@ -22,7 +22,7 @@ def describe(model, weights) -> list[dict]:
         layer = owner.get(id(w))
         name = "/".join(path.split("/")[strip:-1]) or path
         facts = {"path": path, "layer": name, "kind": type(layer).__name__, "shape": [int(n) for n in w.shape]}
-        described.append(facts | {"activation": _activation(layer, followers)})
+        described.append(facts | {"activation": _activation(layer, readers)})
     return described
 
 
@@ -30,22 +30,22 @@ def _unique(paths):
     return [p if paths.index(p) == i else f"{p}#{i}" for i, p in enumerate(paths)]
 
 
-def _followers(model) -> dict:
+def followers(model) -> dict:
     """{id of a layer: the one layer that reads its output}, of the layers of a Sequential or functional model."""
     readers: dict = {}
     for layer in seams.layers(model):
-        for x in keras.tree.flatten(_symbolic(layer, "input")):
+        for x in keras.tree.flatten(symbolic(layer, "input")):
             readers.setdefault(id(x), []).append(layer)
     found = {}
     for layer in seams.layers(model):
-        outputs = keras.tree.flatten(_symbolic(layer, "output"))
+        outputs = keras.tree.flatten(symbolic(layer, "output"))
         reading = [r for x in outputs for r in readers.get(id(x), [])]
         if len(reading) == 1:
             found[id(layer)] = reading[0]
     return found
 
 
-def _symbolic(layer, side):
+def symbolic(layer, side):
     try:
         return getattr(layer, side)
     except (AttributeError, ValueError):  # called eagerly, or more than once

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_optlab.training import keras_seams as seams
@@ -99,6 +100,14 @@ class Switch:
         if self.model.train_function is self:  # `compile` may have dropped it
             self.model.train_function = self.plain
         vars(self.model).pop(seams.EPOCH_LOGS, None)
+
+
+def cleaned(values: np.ndarray) -> np.ndarray:
+    """The numbers of `Sample.read` as a record has them: NaN for what is not there, infinity for a norm that is not finite."""
+    missing = values[:, 0] < 0
+    values = np.where(np.isfinite(values), values, [np.inf, np.inf, np.inf, np.nan, 1.0])
+    values[missing, 0], values[missing, 3:] = np.nan, np.nan
+    return values
 
 
 def listen(model, listener) -> Switch | None:

@@ -76,7 +76,7 @@ class State:
     def into_generators(self) -> None:
         """Sets the global random numbers of Python, NumPy and PyTorch (where it is the backend)."""
         if "random" in self.facts:
-            _set_random(self._joined(self.facts["random"]))
+            set_random_state(self._joined(self.facts["random"]))
 
     def _joined(self, value):
         if isinstance(value, dict):
@@ -104,7 +104,7 @@ def save_state(path: str | os.PathLike, model: keras.Model | None, epoch: int, c
         model.fit(x, y, initial_epoch=epoch, epochs=10)
     """
     arrays: dict[str, np.ndarray] = {}
-    facts |= {"epoch": epoch, "random": _split(_random(), arrays)}
+    facts |= {"epoch": epoch, "random": _split(random_state(), arrays)}
     states = [(type(callback).__name__, callback.get_state() if hasattr(callback, "get_state") else None) for callback in callbacks]
     facts["callbacks"] = _split(states, arrays)
     if model is not None:
@@ -178,7 +178,7 @@ def _split(value, arrays: dict):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _random() -> dict:
+def random_state() -> dict:
     version, numbers, gauss = random.getstate()
     out = {"python": [version, np.array(numbers, "uint32"), gauss], "numpy": list(np.random.get_state())}
     if keras.backend.backend() == "torch":
@@ -188,7 +188,7 @@ def _random() -> dict:
     return out
 
 
-def _set_random(state: dict) -> None:
+def set_random_state(state: dict) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
     np.random.set_state(tuple(state["numpy"]))

@@ -1,0 +1,83 @@
+"""Outputs of a model with their losses and targets, and what losses want; for the rules that hold them against each other."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_optlab.diagnosis.record import Record
+
+SPARSE = ("sparse_categorical_crossentropy",)
+ONE_HOT = ("categorical_crossentropy", "categorical_focal_crossentropy", "kl_divergence")
+BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
+DISTANCE = ("mean_squared_error", "mean_absolute_error", "mean_squared_logarithmic_error", "mean_absolute_percentage_error", "huber", "log_cosh")
+SHARES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")  # functions that give probabilities
+
+
+class Head(NamedTuple):
+    """One output.
+
+    Attributes:
+        name: how messages call it.
+        units: length of its last axis, `None` where it is not known.
+        activation: function that it ends with, "linear" for none, `None` where it is not known.
+        loss: name of Keras' loss, or `None`.
+        from_logits: whether the loss brings the function along.
+        target: facts of its targets, or `None`.
+    """
+
+    name: str
+    units: int | None
+    activation: str | None
+    loss: str | None
+    from_logits: bool
+    target: dict | None
+
+    @property
+    def flat(self) -> bool:
+        """Whether each example has one number for a target."""
+        return self.target is not None and self.target["shape"] in ([], [1])
+
+    @property
+    def labels(self) -> bool:
+        """Whether the targets are numbers of classes."""
+        return self.flat and self.target["integer"] and self.target["classes"] is not None
+
+
+def heads(record: Record) -> list[Head]:
+    """The outputs of which the facts tell, each with its loss and targets where their numbers agree."""
+    outputs, losses = record.facts.get("outputs", []), record.facts.get("losses", [])
+    targets = record.facts.get("data", {}).get("y", [])
+    losses = losses * len(outputs) if len(losses) == 1 else losses
+    found = []
+    for i, output in enumerate(outputs):
+        loss = losses[i] if len(losses) == len(outputs) else None
+        target = targets[i] if len(targets) == len(outputs) and targets[i].get("max") is not None else None
+        shape, name = output["shape"], f"output `{output['name']}`" if len(outputs) > 1 else "the model"
+        found.append(Head(name, shape[-1] if shape else None, output["activation"], loss and loss["name"], bool(loss and loss["from_logits"]), target))
+    return found
+
+
+def stuck(record: Record) -> bool:
+    """Whether a trial training on one batch brought nothing; False where there was none."""
+    return record.facts.get("probe", {}).get("learned") is False
+
+
+def guess(record: Record, targets) -> float | None:
+    """The crossentropy that is reached by knowing only how often each class is there; `None` where the loss is none.
+
+    Args:
+        record: whose facts name the loss.
+        targets: array of the targets of some examples.
+    """
+    found = heads(record)
+    if len(found) != 1 or found[0].loss not in (*SPARSE, *ONE_HOT, *BINARY) or not found[0].target:
+        return None
+    values, (head,) = np.asarray(targets, "float64"), found
+    if head.loss in SPARSE:
+        _, counts = np.unique(values, return_counts=True)
+        shares = counts / counts.sum()
+    else:
+        shares = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1).mean(0)
+        shares = np.clip(np.stack([shares, 1 - shares]) if head.loss in BINARY else shares, 0, 1)
+    entropies = -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0)
+    return float(entropies.sum(0).mean())

@@ -1,0 +1,50 @@
+"""Inputs far from the size for which rates and initial weights are made, with no layer that would bring them there.
+
+Needs: root mean square of the inputs, the first layer that reads them; a trial training, as given and with inputs of mean 0 and deviation 1.
+Thresholds: a root mean square above LARGE or below SMALL (pixels from 0 to 255 have about 100, those divided by 255 .4). That alone is an info, for many
+nets learn so; it is a warning where a batch was learned only from standardized inputs. For an embedding: whole numbers within its rows, an error.
+Not to be confused with: a rate too high (then the standardized inputs are not learned either), rescaling in the model, whole numbers for an embedding.
+"""
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.record import Record
+
+CODE = "bad-input-range"
+LARGE, SMALL = 10.0, 0.01
+
+
+def find(record: Record) -> list[Finding]:
+    inputs, first = record.facts.get("data", {}).get("x", []), record.facts.get("inputs")
+    if first is None or len(inputs) != 1 or inputs[0].get("rms") is None:
+        return []
+    (x,) = inputs
+    if first["rows"] is not None:
+        return _embedded(x, first)
+    if first["treated"] or not x["rms"] or SMALL <= x["rms"] <= LARGE:
+        return []
+    probe = record.facts.get("probe", {})
+    trials = probe.get("verdicts", {})
+    decisive = probe.get("learned") is False and trials.get("standardized") and not trials.get("adam")
+    own = probe.get("learned") is False and trials.get("own standardized")
+    return [
+        Finding(
+            CODE,
+            "warning" if decisive or own else "info",
+            first["layer"],
+            0,
+            0,
+            {"rms": x["rms"], "threshold": LARGE if x["rms"] > LARGE else SMALL, "min": x["min"], "max": x["max"]},
+            f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} (root mean square {x['rms']:.3g}; nets are made for about 1), and nothing before "
+            f"`{first['layer']}` scales them" + (": a batch was learned only after it was scaled." if decisive or own else "."),
+            "Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with a `keras.layers.Normalization()` that was adapted to x.",
+        )
+    ]
+
+
+def _embedded(x, first) -> list[Finding]:
+    outside = x["min"] < 0 or x["max"] >= first["rows"]
+    if not outside:
+        return []
+    message = f"The embedding `{first['layer']}` has rows 0 to {first['rows'] - 1}, but the inputs reach from {x['min']:.6g} to {x['max']:.6g}."
+    advice = f"Make it large enough: `keras.layers.Embedding({int(x['max']) + 1}, ...)`, and count from 0."
+    return [Finding(CODE, "error", first["layer"], 0, 0, {"most": x["max"], "threshold": first["rows"] - 1.0}, message, advice)]

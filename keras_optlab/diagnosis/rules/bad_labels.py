@@ -1,0 +1,52 @@
+"""Targets that no model could learn from as they are.
+
+Needs: range, kind and number of the targets, the loss and the units of each output.
+Thresholds: none for NaN, for counts that differ and for class numbers out of range; labels that are all alike are told of from FEWEST examples on, and only
+where all data were seen.
+Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
+"""
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import BINARY, SPARSE, heads
+from keras_optlab.diagnosis.record import Record
+
+CODE = "bad-labels"
+FEWEST = 20
+
+
+def find(record: Record) -> list[Finding]:
+    data = record.facts.get("data", {})
+    found = []
+
+    def tell(evidence, message, advice, severity="error"):
+        found.append(Finding(CODE, severity, None, 0, 0, evidence, message, advice))
+
+    for target in data.get("y", []):
+        if target["nonfinite"] > 0:
+            tell({"share": target["nonfinite"], "threshold": 0.0}, f"{target['nonfinite']:.2%} of the targets are NaN or infinite.", NAN)
+    if data.get("targets", data.get("examples")) != data.get("examples"):
+        message = f"There are {data['examples']:,} inputs and {data['targets']:,} targets."
+        tell(
+            {"inputs": float(data["examples"]), "targets": float(data["targets"])}, message, "Give one target for each input: `x, y = x[:len(y)], y[:len(x)]`."
+        )
+    for head in heads(record):
+        if not head.labels:
+            continue
+        low, high, units = head.target["min"], head.target["max"], head.units
+        if head.loss in SPARSE and units is not None and low >= 1 and high == units:
+            message = f"The class numbers go from {low:.0f} to {high:.0f}, but those of {units} units count from 0."
+            tell({"most": high, "threshold": float(units - 1)}, message, "Count classes from 0: `y = y - 1`.")
+        elif head.loss in (*SPARSE, *BINARY) and low < 0 or head.loss in BINARY and (low, high) == (1, 2):
+            message = f"The labels are {low:.0f} to {high:.0f}, but the {head.loss} wants {'0 and 1' if head.loss in BINARY else 'class numbers from 0'}."
+            tell({"least": low, "most": high}, message, f"Count classes from 0: `y = {'(y + 1) // 2' if (low, high) == (-1, 1) else f'y - ({low:.0f})'}`.")
+        elif head.target["classes"] == 1 and data["whole"] and data["examples"] >= FEWEST and head.loss in (*SPARSE, *BINARY):
+            tell(
+                {"classes": 1.0, "threshold": 2.0},
+                f"All {data['examples']:,} labels are {low:.0f}: there is nothing to learn.",
+                "Look at `np.unique(y)`.",
+                "warning",
+            )
+    return found
+
+
+NAN = "Leave them out: `keep = np.isfinite(y)`, `x, y = x[keep], y[keep]`."

@@ -1,0 +1,39 @@
+"""A rate at which the weights hardly move, though the same net learns at a usual one.
+
+Needs: update and weight norms of a trial training on one batch, and whether Adam at a usual rate learned that batch.
+Thresholds: no layer's update is above SLOW of its weights in any measured step (healthy: about 1e-3), and Adam learned the batch.
+Not to be confused with: vanishing gradients (some layers still move), fine-tuning at 1e-5 (its updates are some 1e-4 of the weights), warm-up (a schedule is
+judged at its highest rate).
+"""
+
+import numpy as np
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.record import Record
+
+CODE = "learning-rate-too-low"
+SLOW = 2e-5
+
+
+def find(record: Record) -> list[Finding]:
+    probe = record.facts.get("probe")
+    if not probe or probe["learned"] or not probe["verdicts"].get("adam") or not len(record):
+        return []
+    with np.errstate(all="ignore"):
+        moved = np.nanmax(np.where(np.isfinite(record.per_layer("update_norm")), record.per_layer("update_norm") / record.per_layer("weight_norm"), 0))
+    if not moved <= SLOW:
+        return []
+    rate = probe["rate"]
+    return [
+        Finding(
+            CODE,
+            "warning",
+            None,
+            record.steps[0],
+            record.steps[-1],
+            {"learning_rate": rate, "update_to_weight": float(moved), "threshold": SLOW},
+            f"At a learning rate of {rate:.3g} no layer moves by more than {moved:.1e} of its weights in a step (healthy: about 1e-3), while Adam "
+            "at a usual rate learns the same batch.",
+            f"Take a hundred times as much: `optimizer.learning_rate = {100 * rate:.1g}`.",
+        )
+    ]

@@ -1,0 +1,37 @@
+"""Initial weights from which training cannot start.
+
+Needs: of each kernel its deviation times the root of its inputs (1.4 for he_normal before relu, about 1 for glorot), and whether it is one number throughout; a
+trial training.
+Thresholds: two layers or more whose kernels are constant (their units stay copies of each other) where the trial training brought nothing, with Adam neither;
+deviations outside SMALL and LARGE where it brought nothing with the given optimizer.
+Not to be confused with: a last layer of a branch that starts at zero on purpose (the trial learns), weights that were trained before.
+"""
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import stuck
+from keras_optlab.diagnosis.record import Record
+
+CODE = "poor-initialization"
+SMALL, LARGE = 0.05, 10.0
+
+
+def find(record: Record) -> list[Finding]:
+    if not stuck(record):
+        return []
+    kernels = [layer for layer in record.facts.get("layers", []) if "scale" in layer]
+    constant = [layer for layer in kernels if layer["constant"]] if not record.facts["probe"]["verdicts"].get("adam") else []
+    if len(constant) > 1 or constant and len(kernels) == 1 and constant[0]["units"] > 1:
+        message = (
+            f"All weights of `{constant[0]['name']}`{f' and {len(constant) - 1} more' if len(constant) > 1 else ''} are alike, so that its units stay copies."
+        )
+        return [Finding(CODE, "error", constant[0]["name"], 0, 0, {"layers": float(len(constant))}, message, ADVICE)]
+    off = [layer for layer in kernels if not layer["constant"] and not SMALL <= layer["scale"] <= LARGE]
+    if not off:
+        return []
+    layer = max(off, key=lambda one: max(one["scale"], 1 / max(one["scale"], 1e-9)))
+    threshold, how = (LARGE, "large") if layer["scale"] > LARGE else (SMALL, "small")
+    message = f"The weights of `{layer['name']}` start far too {how}: their deviation is {layer['scale']:.2g} over the root of the inputs (usual: about 1)."
+    return [Finding(CODE, "warning", layer["name"], 0, 0, {"scale": layer["scale"], "threshold": threshold}, message, ADVICE)]
+
+
+ADVICE = '`keras.layers.Dense(64, activation="relu", kernel_initializer="he_normal")`, with biases at zero.'

@@ -1,0 +1,39 @@
+"""Validation data that were not treated as the training data were.
+
+Needs: root mean square of both inputs, kind and range of both targets.
+Thresholds: sizes that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in another way; class numbers that training never saw.
+Not to be confused with: data of another source, whose sizes differ a little; overfitting.
+"""
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.record import Record
+
+CODE = "train-validation-mismatch"
+FACTOR = 10.0
+
+
+def find(record: Record) -> list[Finding]:
+    ours, theirs = record.facts.get("data", {}), record.facts.get("validation", {})
+    found = []
+
+    def tell(evidence, message, advice):
+        found.append(Finding(CODE, "error", None, 0, 0, evidence, message, advice))
+
+    for one, other in zip(ours.get("x", []), theirs.get("x", [])):
+        sizes = one.get("rms"), other.get("rms")
+        if all(sizes) and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
+            message = (
+                f"The validation inputs are {sizes[1] / sizes[0]:.3g} times as large as those of training (root mean square {sizes[1]:.3g}, {sizes[0]:.3g})."
+            )
+            tell({"ratio": sizes[1] / sizes[0], "threshold": FACTOR}, message, "Scale both alike, best inside the model: `keras.layers.Rescaling(1 / 255)`.")
+    for one, other in zip(ours.get("y", []), theirs.get("y", [])):
+        if one["one_hot"] != other["one_hot"] and one["shape"] != other["shape"]:
+            tell(
+                {},
+                "The targets of one of training and validation are one-hot rows, those of the other are not.",
+                "Write both alike: `keras.utils.to_categorical(y)`.",
+            )
+        elif ours["whole"] and one["classes"] and other["classes"] and one["shape"] == other["shape"] and one["integer"] and other["max"] > one["max"]:
+            message = f"The validation labels go up to {other['max']:.0f}, but training has none above {one['max']:.0f}."
+            tell({"most": other["max"], "threshold": one["max"]}, message, "Shuffle before you split, and count the classes of both alike.")
+    return found

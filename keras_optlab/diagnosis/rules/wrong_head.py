@@ -1,0 +1,72 @@
+"""The last layer cannot give what the loss and the targets ask for.
+
+Needs: shape and function of each output, the loss, range and kind of the targets; a trial training for what is only doubtful.
+Thresholds: none where the arithmetic says it all: softmax over one unit is 1 for every input; class numbers beyond the units; more than two classes for one
+sigmoid; targets outside what a bounded function can reach by more than BEYOND of its range. A function that gives no probabilities before a crossentropy that
+wants them is an error only where a trial training on one batch brought nothing: Keras clips what is no probability, and some such heads learn all the same.
+Not to be confused with: a loss that fits no such labels (`wrong-loss`), classes counted from 1 (`bad-labels`), a sigmoid for each class before a categorical
+crossentropy (Keras divides by the sum: it learns).
+"""
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, heads, stuck
+from keras_optlab.diagnosis.record import Record
+
+CODE = "wrong-head"
+BEYOND = 0.05
+BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+
+
+def find(record: Record) -> list[Finding]:
+    found = [_judged(head, stuck(record)) for head in heads(record)]
+    return [Finding(CODE, severity, None, 0, 0, evidence, message, advice) for severity, evidence, message, advice in filter(None, found)]
+
+
+def _judged(head: Head, is_stuck: bool):
+    units, function, target = head.units, head.activation, head.target
+    if function == "softmax" and units == 1:
+        return "error", {"units": 1.0}, f"A softmax over one unit is 1 for every input, so {head.name} always predicts the same.", ONE
+    if head.loss in SPARSE and head.labels and units is not None and target["max"] >= units and not (target["min"] >= 1 and target["max"] == units):
+        needed = int(target["max"]) + 1
+        message = f"The class numbers go up to {needed - 1}, but {head.name} gives {units} number{'s' if units > 1 else ''}."
+        return "error", {"units": float(units), "threshold": float(needed)}, message, f'End with `keras.layers.Dense({needed}, activation="softmax")`.'
+    if head.loss in BINARY and units == 1 and head.labels and target["classes"] > 2 and target["min"] >= 0:
+        classes = int(target["max"]) + 1
+        message = f"One probability cannot tell {classes} classes apart, and the binary crossentropy of labels above 1 falls without end."
+        advice = f'End with `keras.layers.Dense({classes}, activation="softmax")` and `loss="sparse_categorical_crossentropy"`.'
+        return "error", {"classes": float(target["classes"]), "threshold": 2.0}, message, advice
+    if (
+        head.loss in ONE_HOT
+        and function == "softmax"
+        and target
+        and target["row_sum"]
+        and target["integer"]
+        and target["row_sum"][1] >= 2
+        and target["max"] == 1
+    ):
+        message = f"Examples belong to up to {target['row_sum'][1]:.0f} classes at once, but the numbers of a softmax add up to 1."
+        advice = f'End with `keras.layers.Dense({units}, activation="sigmoid")` and `loss="binary_crossentropy"`.'
+        return "error", {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice
+    if head.loss in DISTANCE and function in BOUNDS and target and not (head.labels and units is not None and units > 1):
+        low, high = BOUNDS[function]
+        beyond = max(low - target["min"], target["max"] - high) / (high - low)
+        if beyond > BEYOND:
+            message = f"Targets reach from {target['min']:.3g} to {target['max']:.3g}, which a {function} never gives: it stays within {low:g} and {high:g}."
+            return (
+                "error",
+                {"beyond": beyond, "threshold": BEYOND},
+                message,
+                f"End with `keras.layers.Dense({units})`, without a function, or scale the targets.",
+            )
+    if head.loss in DISTANCE and function in ("relu", "relu6", "softplus") and target and target["min"] < -BEYOND * max(target["rms"], 1e-12):
+        message = f"Targets go down to {target['min']:.3g}, but a {function} gives nothing below 0."
+        return "warning", {"least": target["min"], "threshold": 0.0}, message, f"End with `keras.layers.Dense({units})`, without a function."
+    if head.loss in (*SPARSE, *ONE_HOT, *BINARY) and not head.from_logits and function is not None and function not in SHARES:
+        wanted = "sigmoid" if head.loss in BINARY else "softmax"
+        message = f"The loss {head.loss} takes probabilities, but {head.name} ends {'without a function' if function == 'linear' else f'with {function}'}."
+        advice = f'End with `keras.layers.Dense({units}, activation="{wanted}")`, or give the loss `from_logits=True` and end without a function.'
+        return "error" if is_stuck else "info", {}, message, advice
+    return None
+
+
+ONE = 'End with `keras.layers.Dense(1, activation="sigmoid")` for two classes, without a function for numbers, with one unit for each of more classes.'

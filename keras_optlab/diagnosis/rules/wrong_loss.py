@@ -1,0 +1,52 @@
+"""The loss does not fit how the targets are written.
+
+Needs: the loss, shape and function of each output, shape and kind of the targets; a trial training for what is only doubtful.
+Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form. A softmax or sigmoid before a loss with
+`from_logits=True` is a warning only where a trial training brought nothing: TensorFlow looks through it, elsewhere the gradient is flat but not gone.
+Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
+"""
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, heads, stuck
+from keras_optlab.diagnosis.record import Record
+
+CODE = "wrong-loss"
+
+
+def find(record: Record) -> list[Finding]:
+    found = [_judged(head, stuck(record)) for head in heads(record)]
+    return [Finding(CODE, severity, None, 0, 0, evidence, message, advice) for severity, evidence, message, advice in filter(None, found)]
+
+
+def _judged(head: Head, is_stuck: bool):
+    units, target, loss = head.units, head.target, head.loss
+    several = units is not None and units > 1
+    if loss in ONE_HOT and units == 1 and head.activation != "softmax":
+        message = f"The {loss} of one number is the same whatever {head.name} predicts: it compares the classes with each other."
+        return "error", {"units": 1.0}, message, 'Compile with `loss="binary_crossentropy"`.'
+    if head.from_logits and head.activation in SHARES and loss in (*SPARSE, *ONE_HOT, *BINARY):
+        message = f"The loss has `from_logits=True`, but {head.name} ends with a {head.activation} already."
+        return "warning" if is_stuck else "info", {}, message, "End without a function, or leave `from_logits` out."
+    if target is None:
+        return None
+    if loss in (*ONE_HOT, *BINARY) and several and head.flat and target["integer"]:
+        message = f"The {loss} wants a row of {units} numbers for each example, but the targets are one whole number each."
+        return "error", {"units": float(units)}, message, 'Compile with `loss="sparse_categorical_crossentropy"`.'
+    if loss in SPARSE and target["one_hot"] and several and target["shape"][-1:] == [units]:
+        message = f"The {loss} wants one class number for each example, but the targets are one-hot rows of {units}."
+        return "error", {"units": float(units)}, message, 'Compile with `loss="categorical_crossentropy"`.'
+    if loss in SPARSE and not target["integer"]:
+        message = f"The {loss} wants class numbers, but the targets are no whole numbers: they reach from {target['min']:.3g} to {target['max']:.3g}."
+        return (
+            "error",
+            {"least": target["min"], "most": target["max"]},
+            message,
+            'For numbers compile with `loss="mean_squared_error"` and end with `Dense(1)`.',
+        )
+    if loss in DISTANCE and several and head.labels:
+        message = f"The {loss} compares each of the {units} outputs with the class number itself."
+        return "error", {"units": float(units)}, message, 'Compile with `loss="sparse_categorical_crossentropy"`.'
+    if loss in BINARY and not target["integer"] and (target["min"] < 0 or target["max"] > 1):
+        message = f"The {loss} wants targets between 0 and 1, but they reach from {target['min']:.3g} to {target['max']:.3g}."
+        return "error", {"least": target["min"], "most": target["max"]}, message, 'Compile with `loss="mean_squared_error"` and end without a function.'
+    return None

@@ -1,0 +1,119 @@
+"""What can be said of a model and its data before they are trained."""
+
+import re
+
+import keras
+import numpy as np
+
+from keras_optlab.diagnosis import Finding, Record, examine
+from keras_optlab.diagnosis.heads import guess
+from keras_optlab.training import data_facts, instrument
+from keras_optlab.training.model_facts import model_facts
+from keras_optlab.training.probe import EXAMPLES, kept, probe
+
+
+def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
+    """Examines a compiled model with its data before `fit`, in seconds, and leaves both as they were.
+
+    It holds last layer, loss and labels against each other, looks at ranges and types, and trains a moment on one batch; where that brings nothing, once more
+    with Adam and with inputs brought into range, which tells a rate from a range and both from a fault of the model. Weights, optimizer and the global random
+    numbers are put back bit for bit.
+
+    Args:
+        model: a `keras.Model`, compiled. One that is not built yet is examined as a copy, or built for the data where Keras cannot make one.
+        x: what `fit` takes: arrays, nested in lists or dicts, a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`.
+        y: targets, where x does not have them.
+        validation_data: (x, y) or a dataset, as for `fit`. Defaults to none.
+
+    Returns:
+        `keras_optlab.diagnosis.Finding`s, the worst first, what follows from another one at the end. What could not be examined is among them as "unreadable".
+        It does not raise, whatever model and data are.
+
+    Example:
+
+        for finding in keras_optlab.diagnose(model, x, y):
+            print(finding.severity, finding.code, finding)
+    """
+    record = Record()
+    record.facts["unreadable"] = unreadable = []
+
+    def attempt(what: str, function):
+        try:
+            return function()
+        except data_facts.Unreadable as error:
+            unreadable.append({"what": what, "why": str(error)})
+        except Exception as error:  # anything may be wrong with what is given: that it could not be examined is what is told
+            unreadable.append({"what": what, "why": _reason(error)})
+
+    given = attempt("the data", lambda: data_facts.read(x, y))
+    if given is not None:
+        attempt("the data", lambda: record.facts.update(data=data_facts.data_facts(*given)))
+    if validation_data is not None:
+        pair = validation_data if isinstance(validation_data, (tuple, list)) else (validation_data,)
+        attempt("the validation data", lambda: record.facts.update(validation=data_facts.data_facts(*data_facts.read(*pair[:2]))))
+    if not isinstance(model, keras.Model):
+        unreadable.append({"what": "the model", "why": f"it is no keras.Model but of the type {type(model).__name__}"})
+    else:
+        batch = None if given is None else attempt("a batch of the data", lambda: _batch(x, y))
+        twin = model if model.built else attempt("the model", lambda: _built(model, batch))
+        if twin is not None:
+            attempt("the layers", lambda: record.facts.update(model_facts(twin)))
+            if not getattr(twin, "compiled", False) or twin.optimizer is None:
+                unreadable.append({"what": "the training", "why": "the model is not compiled: call `model.compile(optimizer, loss)` first"})
+            elif batch is not None and not any(f.severity == "error" for f in examine(record)):
+                attempt("the training", lambda: record.facts.update(probe=probe(twin, *batch, _Listener(record), guess(record, batch[1]))))
+    return examine(record)
+
+
+class _Listener:
+    """Takes a sample of every third step."""
+
+    def __init__(self, record: Record):
+        self.record = record
+
+    def wants(self, call: int) -> bool:
+        return call % 3 == 0
+
+    def receive(self, call: int, sample) -> None:
+        values, rate, before, after = sample.read()
+        loss = float(np.mean(keras.ops.convert_to_numpy(sample.logs["loss"])))
+        self.record.add(before, instrument.cleaned(values), sample.weights, rate, loss if np.isfinite(loss) else np.inf, after == before)
+
+    def epoch_logs(self) -> dict:
+        return {}
+
+
+def _batch(x, y):
+    """The first examples, as the model takes them."""
+    if hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset) or hasattr(x, "collate_fn"):
+        first = x[0] if isinstance(x, keras.utils.PyDataset) else next(iter(x))
+        first = first if isinstance(first, (tuple, list)) else (first,)
+        x, y = first[0], first[1] if len(first) > 1 else None
+    part = lambda value: np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)[:EXAMPLES]
+    whole = lambda value: isinstance(value, list) and not (value and hasattr(value[0], "shape"))  # a list of numbers is an array
+    return tuple(None if side is None else part(side) if whole(side) else keras.tree.map_structure(part, side) for side in (x, y))
+
+
+def _built(model, batch) -> keras.Model:
+    """An unbuilt model's twin, built for the batch; where Keras can make none, the model itself, which draws the weights that it would draw in `fit`."""
+    if batch is None:
+        raise data_facts.Unreadable("it is not built, and there is no batch to build it with")
+    some = keras.tree.map_structure(lambda value: value[:2], batch[0])
+    with kept(model):
+        try:
+            twin = type(model).from_config(model.get_config())
+            compiled = model.get_compile_config() if model.compiled else None
+        except (TypeError, ValueError, NotImplementedError):
+            model(some)
+            return model
+        twin(some)
+    if compiled:
+        twin.compile_from_config(compiled)
+    return twin
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line, without what Keras wraps around it."""
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
+    text = re.sub(r"^Exception encountered when calling [^\n]*\n+", "", text).split("\n\nArguments received by")[0]
+    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"

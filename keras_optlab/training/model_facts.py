@@ -1,0 +1,179 @@
+"""Static facts of a compiled model, for a record: its layers, heads, losses and optimizer."""
+
+import re
+
+import keras
+import numpy as np
+from keras import layers as L
+
+from keras_optlab.training import keras_seams as seams
+from keras_optlab.training.facts import followers, symbolic
+
+WEIGHTED = (L.Dense, L.EinsumDense, L.Conv1D, L.Conv2D, L.Conv3D, L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose)
+LINEAR = (
+    L.Flatten,
+    L.Reshape,
+    L.Permute,
+    L.Dropout,
+    L.SpatialDropout1D,
+    L.SpatialDropout2D,
+    L.SpatialDropout3D,
+    L.BatchNormalization,
+    L.ZeroPadding2D,
+    L.Cropping2D,
+)
+FUNCTIONS = (L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax)
+SAME = (L.Flatten, L.Reshape, L.Permute, L.Dropout, L.RepeatVector)  # what leaves the numbers of a head as they are
+TREATED = (L.Normalization, L.BatchNormalization, L.LayerNormalization, L.GroupNormalization, L.UnitNormalization, L.Embedding, L.Discretization, L.Hashing)
+UNTOUCHED = (
+    L.InputLayer,
+    L.Flatten,
+    L.Reshape,
+    L.Permute,
+    L.Dropout,
+    L.ZeroPadding1D,
+    L.ZeroPadding2D,
+    L.MaxPooling2D,
+    L.AveragePooling2D,
+    *WEIGHTED,
+    L.LSTM,
+    L.GRU,
+)
+DROPOUTS = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.AlphaDropout)
+
+
+def model_facts(model) -> dict:
+    """What is known of a model without running it, as JSON.
+
+    Returns:
+        "layers": for each layer with weights or a rate `{"name", "kind", "activation", "units", "inputs", "into", "rate", "scale", "constant"}`: what follows
+        it ("linear" where nothing does, `None` where it is not known), the size of what it gives and of what each unit reads, the layer with weights that
+        reads it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one
+        number. "outputs": `{"name", "shape", "activation"}` of each output. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not
+        Keras' own. "optimizer": `{"name", "learning_rate", "scheduled"}`. "inputs": `{"treated", "rows"}`: whether a layer stands before the weights that may
+        bring numbers into range, and how many rows the embedding has that reads whole numbers.
+    """
+    readers = followers(model)
+    every = [layer for layer in seams.layers(model) if not isinstance(layer, keras.Model)]
+    return {
+        "layers": [_layer(layer, readers) for layer in every if isinstance(layer, (*WEIGHTED, *DROPOUTS))],
+        "outputs": _outputs(model, every),
+        "losses": _losses(model),
+        "optimizer": _optimizer(getattr(model, "optimizer", None)),
+        "inputs": _inputs(every),
+    }
+
+
+def with_rate(config: dict) -> dict:
+    """The part of an optimizer's config that holds the learning rate: its own, or that of the optimizer inside."""
+    if "learning_rate" in config:
+        return config
+    return with_rate(next(one["config"] for one in config.values() if isinstance(one, dict) and isinstance(one.get("config"), dict)))
+
+
+def rate_of(optimizer) -> tuple[float, bool]:
+    """The largest rate that an optimizer takes in its first 10,000 steps, and whether it has a schedule."""
+    given = with_rate(optimizer.get_config())["learning_rate"]
+    if not isinstance(given, dict):
+        return float(given), False
+    schedule = keras.optimizers.schedules.deserialize(given)
+    return max(float(schedule(step)) for step in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)), True
+
+
+def _optimizer(optimizer) -> dict | None:
+    if optimizer is None:
+        return None
+    rate, scheduled = rate_of(optimizer)
+    return {"name": type(optimizer).__name__, "learning_rate": rate, "scheduled": scheduled}
+
+
+def _layer(layer, readers) -> dict:
+    facts = {"name": layer.name, "kind": type(layer).__name__, "activation": None, "into": None, "rate": getattr(layer, "rate", None)}
+    if isinstance(layer, WEIGHTED):
+        facts["activation"], facts["into"] = _after(layer, readers)
+        kernel = layer.kernel if layer.built else None
+        if kernel is not None and len(kernel.shape) > 1:
+            value = keras.ops.convert_to_numpy(kernel).astype("float64")
+            transposed = "Transpose" in type(layer).__name__
+            facts["units"], width = (kernel.shape[-2], kernel.shape[-1]) if transposed else (kernel.shape[-1], kernel.shape[-2])
+            facts["inputs"] = int(width * np.prod(kernel.shape[:-2]))
+            facts["scale"], facts["constant"] = float(value.std() * facts["inputs"] ** 0.5), bool(value.size > 1 and np.ptp(value) == 0)
+    return facts
+
+
+def _after(layer, readers) -> tuple[str | None, str | None]:
+    """The first function behind a layer that is not linear, and the layer with weights that reads it through none."""
+    name = _function(layer)
+    while name == "linear":
+        layer = readers.get(id(layer))
+        if layer is None:
+            return None, None
+        if isinstance(layer, WEIGHTED):
+            return "linear", layer.name
+        if not isinstance(layer, (*LINEAR, *FUNCTIONS)):
+            return None, None
+        name = _function(layer)
+    return name, None
+
+
+def _function(layer) -> str | None:
+    """The name of a layer's own activation, "linear" for none; `None` where it is not known."""
+    if isinstance(layer, FUNCTIONS) and not isinstance(layer, L.Activation):
+        return type(layer).__name__.lower()
+    function = getattr(layer, "activation", "linear")
+    return "linear" if function in (None, "linear") else getattr(function, "__name__", None)
+
+
+def _outputs(model, every) -> list[dict]:
+    makers = {id(x): layer for layer in every for x in keras.tree.flatten(symbolic(layer, "output"))}
+    try:
+        outputs = keras.tree.flatten(model.outputs) if getattr(model, "outputs", None) else []
+    except (AttributeError, ValueError):
+        return []
+    names = getattr(model, "output_names", None) or [None] * len(outputs)
+    return [{"name": name, "shape": list(x.shape[1:]), "activation": _head(makers, x)} for name, x in zip(names, outputs)]
+
+
+def _head(makers, x) -> str | None:
+    """What the numbers of an output have gone through last; `None` where that is not known."""
+    layer = makers.get(id(x))
+    while isinstance(layer, SAME):
+        (x,) = keras.tree.flatten(layer.input)
+        layer = makers.get(id(x))
+    return _function(layer) if isinstance(layer, (*WEIGHTED, *FUNCTIONS)) else None
+
+
+def _losses(model) -> list[dict | None]:
+    given = getattr(model, "loss", None)
+    if isinstance(given, dict):
+        names = getattr(model, "output_names", None) or list(given)
+        given = [given.get(name) for name in names]
+    return [_loss(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
+
+
+def _loss(loss) -> dict | None:
+    """A loss by the name of Keras' function, however it was given."""
+    try:
+        loss = keras.losses.get(loss)
+    except (ValueError, TypeError):
+        return None
+    if loss is None:
+        return None
+    name = getattr(loss, "__name__", None) or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(loss).__name__).lower()
+    try:
+        known = keras.losses.get(name) is not None
+        config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    except (ValueError, TypeError, NotImplementedError):
+        return None
+    return {"name": name, "from_logits": bool(config.get("from_logits", False))} if known else None
+
+
+def _inputs(every) -> dict:
+    for layer in every:
+        if isinstance(layer, L.Embedding):
+            return {"treated": True, "rows": int(layer.input_dim), "layer": layer.name}
+        if isinstance(layer, WEIGHTED) and layer.weights:
+            return {"treated": False, "rows": None, "layer": layer.name}
+        if isinstance(layer, TREATED) or not isinstance(layer, UNTOUCHED):
+            return {"treated": True, "rows": None, "layer": layer.name}
+    return {"treated": True, "rows": None, "layer": None}

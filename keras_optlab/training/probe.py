@@ -1,0 +1,148 @@
+"""A short trial training on one batch, after which model, optimizer and random numbers are what they were."""
+
+import contextlib
+import math
+import time
+
+import keras
+import numpy as np
+
+from keras_optlab.training.model_facts import rate_of, with_rate
+from keras_optlab.training.resume import random_state, set_random_state
+
+STEPS, MOST, EXAMPLES, SECONDS = 30, 120, 64, 10.0  # a training whose loss still falls goes on up to MOST steps
+RATES = (1e-3, 1e-2)  # of Adam, with which nearly every sound net learns a batch: where the given optimizer does not, it is tried whether they do
+FALLING = 0.97  # ten steps against the ten before
+LEARNED = 0.1  # share of the loss by which a batch of its own is learned in any of these trials
+
+
+def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
+    """Trains a compiled, built model on one batch again and again, and if that teaches it nothing, once more with Adam and with inputs brought into range.
+
+    Args:
+        model: the model; all of it is put back bit for bit.
+        x: inputs of some `EXAMPLES` examples, as the model takes them.
+        y: their targets, or `None`.
+        listener: is given to `instrument.listen` during the first of these trainings.
+        guess: loss of whoever knows only how often each class is there: a loss that starts above it must come below it. `None`: not known.
+
+    Returns:
+        `{"loss": [one per step], "learned", "verdicts", "gain", "penalty", "predictions", "rate"}`. "verdicts" is empty where the batch was learned, else it
+        says of other trials whether it was then: "own standardized" (the given optimizer, inputs in range), "adam", "standardized" (Adam, inputs in range).
+        "gain" is the share by which the best of all trials lowered the loss; "penalty" is what regularization adds to the first one.
+
+    Raises:
+        Exception: whatever the model's step raises.
+    """
+    until = time.monotonic() + SECONDS
+    with kept(model):
+        rate = _own_optimizer(model)
+        start = _values(model)
+        found = {"penalty": float(sum(float(np.mean(keras.ops.convert_to_numpy(p))) for p in model.losses)), "rate": rate}
+        found["predictions"] = predictions(keras.ops.convert_to_numpy(keras.tree.flatten(model.predict_on_batch(x))[0]))
+        guess = math.inf if guess is None else guess + found["penalty"]
+        found["loss"] = _train(model, x, y, until, guess, listener)
+        found["gain"], found["verdicts"] = gain(found["loss"], guess), {}
+        found["learned"] = found["gain"] > LEARNED
+        if not found["learned"]:
+
+            def trial(inputs, begun, rate) -> bool:
+                for variable, value in zip([*model.variables, *model.optimizer.variables], begun):
+                    variable.assign(value)
+                model.optimizer.learning_rate = rate
+                gained = gain(_train(model, inputs, y, until, guess), guess)
+                found["gain"] = max(found["gain"], gained)
+                return gained > LEARNED
+
+            scaled = standardized(x)
+            found["verdicts"]["own standardized"] = trial(scaled, start, rate)
+            _use(model, keras.optimizers.Adam())
+            begun = [*start[: len(model.variables)], *_values(model)[len(model.variables) :]]
+            found["verdicts"]["adam"] = any(trial(x, begun, rate) for rate in RATES)
+            found["verdicts"]["standardized"] = any(trial(scaled, begun, rate) for rate in RATES)
+    return found
+
+
+def _values(model) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in [*model.variables, *model.optimizer.variables]]
+
+
+def gain(losses: list[float], guess: float = math.inf) -> float:
+    """By which share the last losses of a training are below the first one, or below `guess` where that is less; -1 if they are not finite."""
+    if not np.isfinite(losses).all():
+        return -1.0
+    begun = min(losses[0], guess)
+    return max(-1.0, (begun - float(np.mean(losses[-5:]))) / max(abs(begun), 1e-7))
+
+
+def predictions(values: np.ndarray) -> dict:
+    """What stands in the predictions for a batch: their range, the sum of each row, and how much they differ between examples."""
+    rows = np.asarray(values, "float64").reshape(len(values), -1)
+    good = np.isfinite(rows)
+    if not good.all():
+        return {"nonfinite": float(1 - good.mean())}
+    sums = rows.sum(1)
+    facts = {"nonfinite": 0.0, "min": rows.min(), "max": rows.max(), "least_sum": sums.min(), "most_sum": sums.max(), "spread": rows.std(0).max()}
+    return {name: float(value) for name, value in facts.items()}
+
+
+def standardized(x):
+    """Inputs with mean 0 and deviation 1: of tables for each column, of images and the like over all."""
+
+    def one(values):
+        values = np.asarray(values, "float32")
+        axis = 0 if values.ndim == 2 else None
+        deviation = values.std(axis)
+        return (values - values.mean(axis)) / np.where(deviation > 0, deviation, 1)
+
+    return keras.tree.map_structure(one, x)
+
+
+@contextlib.contextmanager
+def kept(model):
+    """Puts back weights, optimizer, train function and the global random numbers."""
+    names = ("optimizer", "train_function", "predict_function", "steps_per_execution")
+    before, randomness = {name: getattr(model, name) for name in names if hasattr(model, name)}, random_state()
+    values = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
+    variables = list(model.variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+        for name, value in before.items():
+            setattr(model, name, value)
+        set_random_state(randomness)
+
+
+def _own_optimizer(model) -> float:
+    """Gives the model a twin of its optimizer with a rate that can be changed; returns the rate."""
+    rate, _ = rate_of(model.optimizer)
+    config = keras.saving.serialize_keras_object(model.optimizer)
+    with_rate(config["config"])["learning_rate"] = rate
+    _use(model, keras.saving.deserialize_keras_object(config))
+    return rate
+
+
+def _use(model, optimizer) -> None:
+    model.optimizer, model.train_function, model.steps_per_execution = optimizer, None, 1
+    optimizer.build(model.trainable_variables)
+
+
+def _train(model, x, y, until: float, guess: float, listener=None) -> list[float]:
+    from keras_optlab.training import instrument
+
+    switch = instrument.listen(model, listener) if listener is not None else None
+    losses = []
+    try:
+        for step in range(MOST):
+            if step and step % STEPS == 0 and (gain(losses, guess) > LEARNED or np.mean(losses[-10:]) > FALLING * np.mean(losses[-20:-10])):
+                break
+            model.reset_metrics()
+            losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]))
+            if not math.isfinite(losses[-1]) or time.monotonic() > until:
+                break
+    finally:
+        if switch is not None:
+            instrument.leave(switch, listener)
+    return losses

@@ -1,0 +1,286 @@
+"""What is said of a model and its data before they are trained: broken programs by their cause, sound ones by nothing."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND
+from keras import layers as L
+from keras.optimizers import SGD, Adam
+from sklearn.datasets import load_digits
+
+import keras_optlab
+from keras_optlab.diagnosis import Record, examine
+from keras_optlab.training import data_facts, probe
+from keras_optlab.training.model_facts import model_facts
+
+SPARSE, ONE_HOT, BINARY = "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"
+X = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+FOUR = X[:, :4].argmax(1)
+TWO = (FOUR > 1) * 1
+ROWS = np.eye(4)[FOUR]
+PIXELS, DIGITS = load_digits(return_X_y=True)
+PIXELS = PIXELS.astype("float32").reshape(-1, 8, 8, 1) / 16
+
+
+def net(units=4, activation="softmax", loss=SPARSE, optimizer=None, shape=(8,), hidden=("relu",), width=32, init="glorot_uniform", dropout=0.0, l2=0.0):
+    keras.utils.set_random_seed(0)
+    body = [L.Flatten()] if len(shape) > 1 else []
+    for function in hidden:
+        body += [L.Dense(width, function, kernel_initializer=init, kernel_regularizer=keras.regularizers.L2(l2)), *([L.Dropout(dropout)] if dropout else [])]
+    model = keras.Sequential([L.Input(shape), *body, L.Dense(units, activation, kernel_initializer=init)])
+    model.compile(optimizer or Adam(1e-2), loss)
+    return model
+
+
+def of_digits(optimizer=None, **settings):
+    return net(10, "softmax", SPARSE, optimizer or Adam(1e-3), (8, 8, 1), **settings)
+
+
+def conv(optimizer, normalized=False):
+    keras.utils.set_random_seed(0)
+    between = [L.BatchNormalization(), L.ReLU()] if normalized else [L.ReLU()]
+    body = [L.Conv2D(16, 3), *between, L.Conv2D(16, 3, activation="relu"), L.GlobalAveragePooling2D()]
+    model = keras.Sequential([L.Input((8, 8, 1)), *body, L.Dense(10, "softmax")])
+    model.compile(optimizer, SPARSE)
+    return model
+
+
+def values(model):
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
+
+
+def alarms(findings):
+    return [f.code for f in findings if f.severity != "info"]
+
+
+def first_alarm(model, x, y, **more):
+    """The first code of the severity "warning" or more; the model must be what it was."""
+    before, optimizer, drawn = values(model), model.optimizer, np.random.get_state()[1].copy()
+    findings = keras_optlab.diagnose(model, x, y, **more)
+    assert all(np.array_equal(a, b) for a, b in zip(before, values(model), strict=True))
+    assert model.optimizer is optimizer and int(optimizer.iterations) == 0 and (np.random.get_state()[1] == drawn).all()
+    assert all(isinstance(f.message, str) and f.message and (f.advice or f.code == "unreadable") for f in findings)
+    json.dumps([f.to_dict() for f in findings], allow_nan=False)
+    return (alarms(findings) or [None])[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "model", "x", "y"),
+    [
+        ("wrong-head", {"units": 1}, X, TWO),
+        ("wrong-head", {"units": 1, "loss": "mse"}, X, TWO),
+        ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, FOUR),
+        ("wrong-head", {"units": 3}, X, FOUR),
+        ("wrong-head", {"activation": None}, X, FOUR),
+        ("wrong-head", {"activation": "tanh", "loss": ONE_HOT}, X, ROWS),
+        ("wrong-head", {"activation": "softmax", "loss": ONE_HOT}, X, np.maximum(ROWS, ROWS[::-1])),
+        ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": "mse"}, X, 3 * X[:, 0]),
+        ("wrong-head", {"units": 1, "activation": "relu", "loss": "mse"}, X, 3 * X[:, 0]),
+        ("wrong-loss", {"loss": ONE_HOT}, X, FOUR),
+        ("wrong-loss", {}, X, ROWS),
+        ("wrong-loss", {"loss": "mse"}, X, FOUR[:, None]),
+        ("wrong-loss", {"units": 2, "loss": BINARY}, X, TWO),
+        ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": ONE_HOT}, X, TWO),
+        ("wrong-loss", {}, X, X[:, 0]),
+        ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 3 * X[:, 0]),
+        ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 2 * TWO - 1),
+        ("bad-labels", {}, X, FOUR + 1),
+        ("bad-labels", {}, X, FOUR - 1),
+        ("bad-labels", {"units": 1, "activation": None, "loss": "mse"}, X, np.where(TWO, np.nan, X[:, 0])),
+        ("bad-labels", {}, X, FOUR[:50]),
+        ("bad-labels", {}, X, 0 * FOUR),
+        ("non-finite-input", {}, np.where(X > 2.5, np.inf, X), FOUR),
+    ],
+)
+def test_what_form_alone_tells(code, model, x, y):
+    assert first_alarm(net(**model), x, y) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "make", "x"),
+    [
+        ("bad-input-range", lambda: of_digits(SGD(1e-2)), 255 * PIXELS),
+        ("learning-rate-too-high", lambda: conv(Adam(3.0)), PIXELS),
+        ("learning-rate-too-high", lambda: conv(SGD(100.0)), PIXELS),
+        ("learning-rate-too-low", lambda: conv(Adam(1e-7)), PIXELS),
+        ("learning-rate-too-low", lambda: conv(SGD(1e-6)), PIXELS),
+        ("vanishing-gradient", lambda: of_digits(SGD(1e-2), hidden=("sigmoid",) * 10), PIXELS),
+        ("missing-nonlinearity", lambda: of_digits(hidden=(None, None)), PIXELS),
+        ("poor-initialization", lambda: of_digits(hidden=("relu", "relu"), init="zeros"), PIXELS),
+        ("poor-initialization", lambda: of_digits(hidden=("relu",) * 4, init=keras.initializers.RandomNormal(stddev=1e-5, seed=0)), PIXELS),
+        ("dropout-too-high", lambda: of_digits(dropout=0.95), PIXELS),
+        ("regularization-too-strong", lambda: of_digits(width=256, l2=1.0), PIXELS),
+    ],
+)
+def test_what_a_trial_tells(code, make, x):
+    assert first_alarm(make(), x, DIGITS) == code
+
+
+SOUND = {
+    "softmax": (lambda: net(), X, FOUR),
+    "logits": (lambda: net(activation=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)), X, FOUR),
+    "sigmoid for each class": (lambda: net(activation="sigmoid", loss=ONE_HOT), X, ROWS),
+    "squared error of rows": (lambda: net(loss="mse"), X, ROWS),
+    "sigmoid, squared error": (lambda: net(1, "sigmoid", "mse"), X, TWO),
+    "logistic regression": (lambda: net(1, "sigmoid", BINARY, SGD(1e-2), hidden=()), X, TWO),
+    "linear regression": (lambda: net(1, None, "mse", SGD(1e-2), hidden=()), X, 2 * X[:, 0] - 1),
+    "autoencoder": (lambda: net(64, "sigmoid", BINARY, Adam(1e-3), (64,)), PIXELS.reshape(-1, 64), PIXELS.reshape(-1, 64)),
+    "batch norm": (lambda: conv(SGD(1e-2, momentum=0.9), normalized=True), PIXELS, DIGITS),
+    "slow": (lambda: of_digits(SGD(1e-3), hidden=("relu", "relu")), PIXELS, DIGITS),
+    "dropout": (lambda: of_digits(hidden=("tanh",) * 3, dropout=0.5), PIXELS, DIGITS),
+    "penalty": (lambda: of_digits(hidden=("relu", "relu"), width=64, l2=1e-3), PIXELS, DIGITS),
+    "warm-up": (lambda: of_digits(Adam(keras_optlab.schedules.Warmup(keras_optlab.schedules.Cosine(1e-2, 1000), 500))), PIXELS, DIGITS),
+    "ours": (lambda: of_digits(keras_optlab.optimizers.Lookahead(keras_optlab.optimizers.AdamW(3e-3))), PIXELS, DIGITS),
+    "four examples": (lambda: net(1, "sigmoid", BINARY, SGD(0.1), (2,), ("tanh",), 8), np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]]), np.array([0, 1, 1, 0])),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_programs_are_left_alone(name):
+    make, x, y = SOUND[name]
+    assert first_alarm(make(), x, y) is None
+
+
+def two_sided():
+    one, other = L.Input((8,), name="one"), L.Input((4,), name="other")
+    body = L.Concatenate()([L.Dense(16, "relu")(one), L.Dense(8, "relu")(other)])
+    model = keras.Model([one, other], [L.Dense(4, "softmax", name="kind")(body), L.Dense(1, name="size")(body)])
+    model.compile(Adam(1e-3), {"kind": SPARSE, "size": "mse"})
+    return model
+
+
+def test_several_inputs_and_outputs():
+    x = [X, X[:, :4]]
+    assert first_alarm(two_sided(), x, {"kind": FOUR, "size": X[:, 0]}) is None
+    (found,) = [f for f in keras_optlab.diagnose(two_sided(), x, [FOUR + 4, X[:, 0]]) if f.severity == "error"]
+    assert found.code == "wrong-head" and "output `kind`" in found.message
+
+
+def test_tokens_and_their_embedding():
+    tokens = np.random.default_rng(0).integers(0, 50, (200, 12))
+
+    def text(rows):
+        model = keras.Sequential([L.Input((12,), dtype="int32"), L.Embedding(rows, 8), L.GlobalAveragePooling1D(), L.Dense(1, "sigmoid")])
+        model.compile(Adam(1e-2), BINARY)
+        return model
+
+    assert first_alarm(text(50), tokens, (tokens[:, 0] > 25) * 1) is None
+    assert first_alarm(text(40), tokens, (tokens[:, 0] > 25) * 1) == "bad-input-range"
+
+
+def test_validation_data_of_another_kind():
+    split = lambda scale, shift=0: {"validation_data": (scale * PIXELS[:100], DIGITS[:100] + shift)}
+    assert first_alarm(of_digits(), PIXELS[100:], DIGITS[100:], **split(1)) is None
+    assert first_alarm(of_digits(), PIXELS[100:], DIGITS[100:], **split(255)) == "train-validation-mismatch"
+    assert first_alarm(of_digits(), PIXELS[100:], DIGITS[100:], **split(1, 3)) == "train-validation-mismatch"
+
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = L.Dense(16, "relu"), L.Dense(4, "softmax")
+
+    def call(self, x):
+        return self.head(self.body(x))
+
+
+def test_unbuilt_models():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([L.Dense(16, "relu"), L.Dense(3, "softmax")])
+    model.compile("adam", SPARSE)
+    assert alarms(keras_optlab.diagnose(model, X, FOUR)) == ["wrong-head"] and not model.built
+    made = []
+    for examined in (True, False):
+        keras.utils.set_random_seed(0)
+        own = Own()
+        own.compile("adam", SPARSE)
+        if examined:
+            assert alarms(keras_optlab.diagnose(own, X, FOUR)) == []
+        own.fit(X, FOUR, epochs=1, shuffle=False, verbose=0)
+        made.append(values(own))
+    assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "y", "why"),
+    [
+        (net, np.array([[1, 2], [3]], dtype=object), [0, 1], "rows have different lengths (1 to 2)"),
+        (net, np.array(["a", "b"]), [0, 1], "holds no numbers but text"),
+        (net, None, None, "there is none"),
+        (net, np.zeros((0, 8)), np.zeros(0), "`x` is empty"),
+        (net, iter([(X, FOUR)]), None, "can be read only once"),
+        (net, X[:, :7], FOUR, "expected axis -1 of input shape to have value 8" if BACKEND != "torch" else "incompatible"),
+        (lambda: keras.Sequential([L.Input((8,)), L.Dense(4)]), X, FOUR, "is not compiled"),
+        (lambda: 3, X, FOUR, "of the type int"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_nothing_raised(model, x, y, why):
+    findings = keras_optlab.diagnose(model(), x, y)
+    assert {f.code for f in findings} == {"unreadable"} and any(why in f.message for f in findings), [f.message for f in findings]
+
+
+def test_lists_and_datasets_are_read():
+    lists = data_facts.data_facts(*data_facts.read(X.tolist(), FOUR.tolist()))
+    assert lists["examples"] == 256 and lists["x"][0]["shape"] == [8] and lists["y"][0]["classes"] == 4
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return X[i * 64 : i * 64 + 64], FOUR[i * 64 : i * 64 + 64]
+
+    assert first_alarm(net(3), Batches(), None) == "wrong-head"
+    facts = data_facts.data_facts(*data_facts.read(Batches()))
+    assert facts["examples"] == 256 and facts["whole"] and facts["x"][0]["rms"] == pytest.approx(lists["x"][0]["rms"])
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        assert first_alarm(net(3), tf.data.Dataset.from_tensor_slices((X, FOUR)).batch(64), None) == "wrong-head"
+        assert first_alarm(net(), tf.data.Dataset.from_tensor_slices((X, FOUR)).batch(64), None) is None
+
+
+def test_facts_of_a_model():
+    model = keras.Sequential(
+        [L.Input((8, 8, 3)), L.Conv2D(4, 3), L.BatchNormalization(), L.Flatten(), L.Dense(5), L.ReLU(), L.Dropout(0.3), L.Dense(2), L.Softmax()]
+    )
+    model.compile(Adam(keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)), keras.losses.BinaryCrossentropy(from_logits=True))
+    facts = model_facts(model)
+    json.dumps(facts, allow_nan=False)
+    kernels = [layer for layer in facts["layers"] if "units" in layer]
+    assert [(layer["kind"], layer["activation"], layer["units"], layer["inputs"]) for layer in kernels] == [
+        ("Conv2D", "linear", 4, 27),
+        ("Dense", "relu", 5, 144),
+        ("Dense", "softmax", 2, 5),
+    ]
+    assert kernels[0]["into"] == kernels[1]["name"] and kernels[1]["into"] is None
+    assert [layer["rate"] for layer in facts["layers"] if layer["kind"] == "Dropout"] == [0.3]
+    assert facts["outputs"][0]["activation"] == "softmax" and facts["losses"] == [{"name": BINARY, "from_logits": True}]
+    assert facts["optimizer"] == {"name": "Adam", "learning_rate": pytest.approx(0.5), "scheduled": True}
+    assert not facts["inputs"]["treated"] and facts["inputs"]["layer"] == kernels[0]["name"]
+
+
+def test_a_narrow_linear_layer_is_no_fault():
+    record = Record()
+    record.facts |= model_facts(keras.Sequential([L.Input((64,)), L.Dense(32, "relu"), L.Dense(4), L.Dense(32, "relu"), L.Dense(64)]))
+    assert examine(record) == []
+
+
+def test_the_gain_counts_from_what_knowing_the_classes_brings():
+    assert probe.gain([2.0] * 5 + [1.0] * 5) == 0.5
+    assert probe.gain([8.0] * 5 + [2.3] * 5, guess=2.3) == 0
+    assert probe.gain([2.0, np.inf]) == -1
+
+
+def test_a_raising_step_leaves_the_model_as_it_was():
+    class Raises(keras.losses.Loss):
+        def call(self, y, p):
+            raise RuntimeError("mine")
+
+    model = net(loss=Raises())
+    before, optimizer = values(model), model.optimizer
+    (found,) = keras_optlab.diagnose(model, X, FOUR)
+    assert found.code == "unreadable" and "RuntimeError: mine" in found.message
+    assert model.optimizer is optimizer and all(np.array_equal(a, b) for a, b in zip(before, values(model)))
