@@ -125,6 +125,19 @@ def test_a_file_that_cannot_be_read_is_named(kept, damage):
     assert str(kept.path) in str(raised.value)
 
 
+def test_a_study_that_somebody_else_has_made_is_named_and_left_alone(tmp_path):
+    (tmp_path / "p").mkdir()
+    address = f"sqlite:///{tmp_path}/p/{store.FILE}"
+    optuna.create_study(storage=address, study_name="mine").optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    settings = {"directory": tmp_path, "objective": "val_loss"}
+    for build in (lambda: Tuner(print, project_name="p", **settings), lambda: Tuner(print, project_name="mine", storage=address, **settings)):
+        with pytest.raises(FatalRuntimeError, match="was not made by keras_optlab"):
+            build()
+    with pytest.raises(FatalRuntimeError, match="was not made by keras_optlab"):
+        store.read(tmp_path / "p")
+    assert len(optuna.load_study(storage=address, study_name="mine").trials) == 2
+
+
 def full(kept: Store) -> None:
     """From now on SQLite finds no room."""
     event.listen(kept._storage.engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count = 1"))

@@ -103,6 +103,8 @@ class Store:
             trials = [(keys[trial.number], trial) for trial in self._storage.get_all_trials(self._study, deepcopy=False) if trial.number in keys]
         if self.facts.get("format", 0) > FORMAT:
             raise FatalRuntimeError(f"{self} was written by a newer version of keras_optlab (format {self.facts['format']}, here {FORMAT}). Update it.")
+        if "format" not in self.facts:
+            raise FatalRuntimeError(f"The study in {self} was not made by keras_optlab. It is left as it is: give another `project_name`.")
         return [self._seen(*pair) for pair in trials]
 
     def plain(self) -> dict:
