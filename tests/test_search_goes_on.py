@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -139,6 +140,7 @@ def test_finished_executions_are_kept_and_the_best_weights_too(settings):
     assert epochs == [0, 1, 2, 0, 1, 2]
     same(whole, again)
     assert again.records()[0]["executions"] == whole.records()[0]["executions"]
+    assert again.records()[0]["reported"] == whole.records()[0]["reported"] and len(again.records()[0]["reported"]) == 3
 
 
 def test_what_was_interrupted_after_its_last_epoch_ends_in_the_same_way(settings, monkeypatch):
@@ -246,6 +248,22 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(how, settings, capl
         again, epochs = searched(build, settings, "p")
     assert epochs == [2, 3, 4] and f"{second} is damaged" in caplog.text and str(first) not in caplog.text
     same(whole, again)
+
+
+def test_copies_that_others_put_into_the_folder_are_no_states(settings):
+    class Copied(Ends):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == self.epoch:
+                for file in [*folder.glob("state_*.npz"), *folder.glob("checkpoint_*.npz")]:
+                    shutil.copy(file, file.with_name(file.name.replace(".npz", " (conflicted copy).npz")))
+            super().on_epoch_begin(epoch)
+
+    folder = Path(settings["directory"], "copied")
+    with pytest.raises(KeyboardInterrupt):
+        Noted(build, project_name="copied", **settings).search(X, Y, validation_data=(X, Y), epochs=3, verbose=0, callbacks=[Copied(2)])
+    tuner = Noted(build, project_name="copied", **settings)
+    tuner.search(X, Y, validation_data=(X, Y), epochs=3, verbose=0)
+    assert tuner.epochs == [2] and len(tuner.get_best_models()) == 1
 
 
 def test_where_nothing_can_be_read_the_trial_starts_anew(settings, caplog):

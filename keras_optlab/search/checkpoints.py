@@ -14,6 +14,7 @@ from keras_optlab.search.log import logger
 from keras_optlab.training.resume import DamagedState, State, save_state, save_weights
 
 OURS = re.compile(r"(checkpoint|record|state)_\d{4,}\.\w+(\.\d+)?\.(npz|json)(\.tmp)?")  # other files in the folder are somebody else's
+STATE = re.compile(r"state_\d{4,}\.\d+\.\d+\.npz")  # a program that synchronizes folders may have put copies beside them
 GENERATIONS = 2  # states of a running trial: should the last one be damaged, the one before serves
 
 
@@ -82,7 +83,8 @@ class Checkpoints:
             Whether the weights can be read.
         """
         source, new = name.split(".")[0], self.best(trial_id, token)
-        files = sorted(self.folder.glob(f"{source}.*.npz"), key=lambda file: int(file.name.split(".")[1]))
+        files = [file for file in self.folder.glob(f"{source}.*.npz") if file.name.split(".")[1].isdecimal()]
+        files.sort(key=lambda file: int(file.name.split(".")[1]))
         try:
             old = files[-1] if files else self.folder / name
             State(old)
@@ -131,7 +133,7 @@ class Checkpoints:
 
     def _states(self, trial_id: str) -> list[tuple[int, int, Path]]:
         """(token, serial, file), the newest last."""
-        numbered = [(file.name.split("."), file) for file in self.folder.glob(f"state_{trial_id}.*.npz")]
+        numbered = [(file.name.split("."), file) for file in self.folder.glob(f"state_{trial_id}.*.npz") if STATE.fullmatch(file.name)]
         return sorted((int(parts[1]), int(parts[2]), file) for parts, file in numbered)
 
 

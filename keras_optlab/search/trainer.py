@@ -54,6 +54,8 @@ class Trainer:
         start = self.start(trial)
         tuner.checkpoints.drop_states(trial.trial_id, start)  # what could not be used must not push out what can
         results = [outcomes.revived(kept) for kept in start.facts["results"]] if start else []
+        for step, value in enumerate(results[0].history.get(tuner.oracle.goals[0].name, ()) if results and hasattr(results[0], "history") else ()):
+            tuner.oracle.report(trial.trial_id, step, value)  # or `finish` would take them for what an earlier run has left
         while len(results) < tuner.executions_per_trial:
             try:
                 result = self.train(trial, start, results, callbacks, args, kwargs)
