@@ -77,6 +77,25 @@ def test_two_workers_in_turn_see_each_other_before_they_suggest(settings, storag
     assert all(0 <= (trial.datetime_complete - trial.datetime_start).total_seconds() < 60 for trial in study.trials)
 
 
+def test_that_the_space_is_exhausted_is_said_once_at_the_end(settings, caplog):
+    class Few(Plain):
+        def run_trial(self, trial, **_):
+            return float(trial.hyperparameters.Int("n", 1, 2))
+
+    said = "The search space is exhausted: no configuration is left that was not tried."
+    one, two = (Few(**settings | {"heartbeat": 0.01, "sampler": "gp"}) for _ in range(2))
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            trial = one.oracle.create_trial("one")
+            for _ in range(2):  # what there is to search is not known yet, or the last one runs
+                assert two.oracle.create_trial("two").status == "IDLE"
+            one._run(trial)
+            one.on_trial_end(trial)
+        assert said not in caplog.messages
+        two.search()
+    assert caplog.messages.count(said) == 1 and len(two.records()) == 2
+
+
 def test_a_suggestion_made_from_an_old_view_is_not_started(settings):
     one, two = (Plain(sampler="random", seed=5, max_trials=2, **settings) for _ in range(2))
     for worker in (one, two):

@@ -50,10 +50,8 @@ class Members(Oracle):
         self.store.note(population={"population": self.size, "rounds": self.rounds, "epochs_per_round": self.epochs})
 
     def populate_space(self, trial_id: str) -> dict:
-        """The next member's values for its next round; `{"status": "STOPPED"}` after the last round, and while other workers are at the one before."""
+        """The next member's values for its next round; `{"status": "STOPPED"}` while other workers are at the one before."""
         number, member = divmod(len(self.trials), self.size)
-        if number == self.rounds:
-            return {"status": TrialStatus.STOPPED}
         if number == 0:
             return {"status": TrialStatus.RUNNING, "values": self._first() | {"tuner/initial_epoch": 0, "tuner/epochs": self.epochs}}
         waiting = [r for r in self.records.values() if r["status"] == TrialStatus.RUNNING and r["attempts"] < DEATHS]
@@ -65,6 +63,9 @@ class Members(Oracle):
             values = self._explored(parent, values, number, member)
         rounds = {"tuner/trial_id": parent, "tuner/initial_epoch": self.trained(parent), "tuner/epochs": (number + 1) * self.epochs}
         return {"status": TrialStatus.RUNNING, "values": values | rounds}
+
+    def _enough(self) -> bool:
+        return len(self.trials) == self.size * self.rounds
 
     def remaining_trials(self) -> int:
         """How many trials are left to finish."""

@@ -223,10 +223,7 @@ class Oracle(keras_tuner.Oracle):
         sampler = self.sampler(Space(self.hyperparameters.space), self.seed)
         tell(sampler, self.records, self.goals, DEATHS)
         values = sampler.ask()
-        if values is None:
-            logger.info("The search space is exhausted: no configuration is left that was not tried.")
-            return {"status": TrialStatus.STOPPED}
-        return {"status": TrialStatus.RUNNING, "values": values}
+        return {"status": TrialStatus.STOPPED} if values is None else {"status": TrialStatus.RUNNING, "values": values}
 
     def create_trial(self, tuner_id: str) -> Trial:
         """The next trial to run, an interrupted one first; its status is "STOPPED" when there is none, "IDLE" while other workers run the last ones."""
@@ -243,6 +240,8 @@ class Oracle(keras_tuner.Oracle):
             unknown = bool(self.ongoing_trials) and not self.hyperparameters.space  # what the first trial of several workers will declare
             wait = unknown or self.store.shared and len(self.end_order) < len(self.trials)  # one of them may be given back
             if not wait:
+                if not self._enough():
+                    logger.info("The search space is exhausted: no configuration is left that was not tried.")
                 self.tuner_ids.discard(tuner_id)
                 if not self.tuner_ids and not self.ongoing_trials:
                     self.release()
@@ -275,9 +274,13 @@ class Oracle(keras_tuner.Oracle):
     def _values(self) -> dict | None:
         """Those of the next trial, in which a stopped one goes on or a new configuration begins; `None` if there is neither."""
         values = self.pruning.promote() if self.pruning else None
-        if values is None and not (self.max_trials and len(pruning.configurations(self.records)) >= self.max_trials):
+        if values is None and not self._enough():
             values = self.populate_space(f"{len(self.trials):04d}").get("values")
         return self.pruning.promote(ending=True) if values is None and self.pruning else values
+
+    def _enough(self) -> bool:
+        """Whether as many configurations have begun as `max_trials` says."""
+        return bool(self.max_trials) and len(pruning.configurations(self.records)) >= self.max_trials
 
     def _start(self, values: dict) -> Trial | None:
         trial_id = f"{len(self.trials):04d}"
