@@ -84,6 +84,13 @@ def test_the_table_shows_the_trials_and_where_the_search_stands(tmp_path):
     assert "█" in lines[2] and "x=" in lines[2] and "kind=" in lines[2]
 
 
+def test_a_configuration_that_goes_on_counts_once(tmp_path):
+    tuner = searched(tmp_path, 3)
+    last = tuner.oracle.records["0002"]
+    tuner.oracle.records["0001"]["values"] |= {"tuner/trial_id": "0000"}
+    assert last["status"] == "COMPLETED" and seen(tuner, 100, 40)[0].startswith("mine · 2 of 3 trials · ")
+
+
 @pytest.mark.parametrize("width, height", [(20, 6), (44, 10), (64, 14), (100, 24), (200, 60)])
 def test_the_table_fits_any_terminal(tmp_path, width, height):
     tuner = searched(tmp_path, 30)
@@ -276,6 +283,16 @@ def test_the_summary_names_the_best_what_mattered_and_what_failed(tmp_path, caps
     assert said.startswith("mine: 20 trials, 4 failed; ") and f"loss {first.score:.4g}, trial {first.trial_id}" in said and "2. loss" in said
     assert "and 14 finished trials more." in said and "What mattered: " in said and "Failed 4 times: MemoryError" in said
     assert not CONTROL.search(said)
+
+
+def test_the_summary_says_that_none_keeps_the_constraints(tmp_path):
+    class Both(Formula):
+        def result(self, x, n):
+            return {"loss": x + 1, "size": n + 2}
+
+    goals = [keras_tuner.Objective("loss", "min"), keras_tuner.Objective("size", "min")]
+    Both(objective=goals, constraints={"size": 1}, directory=tmp_path, project_name="mine", max_trials=5).search(verbose=0)
+    assert "None of 5 finished trials keeps the constraints: the nearest one breaks them by 100 %." in summary(store.read(tmp_path / "mine"))
 
 
 def test_the_summary_of_nothing_and_of_failures(tmp_path, capsys):

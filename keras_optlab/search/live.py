@@ -142,7 +142,8 @@ class Progress:
 
     def _headline(self, ended: list[dict], best: list[str], objectives: list[str]) -> str:
         oracle = self.tuner.oracle
-        count = f"{len(ended)} of {oracle.max_trials} trials" if oracle.max_trials else f"{len(ended)} trial{'' if len(ended) == 1 else 's'}"
+        done = f"{oracle.max_trials - oracle.remaining_trials()} of {oracle.max_trials} trials" if oracle.max_trials else ""  # what goes on counts once
+        count = done or f"{len(ended)} trial{'' if len(ended) == 1 else 's'}"
         parts = [clip(self.tuner.project_name, 40), count]
         failed = sum(record["status"] in ("FAILED", "INVALID") for record in ended)
         parts += [f"{failed} failed"] if failed else []

@@ -34,6 +34,8 @@ def summary(search: dict, num_trials: int = 10) -> str:
         reached = ", ".join(f"{goal} {score(scores.get(goal), goal)}" for goal in goals)
         lines.append(f"{place:3d}. {reached}, trial {trial['trial_id']}, {duration(trial['seconds'])}")
         lines.append("     " + ", ".join(f"{clip(n, 60)}={clip(setting(v), 60)}" for n, v in trial["values"].items() if not n.startswith("tuner/")))
+    if not ranked and (over := [trial["excess"] for trial in search["trials"] if trial.get("excess")]):
+        lines.append(f"None of {plural(len(over), 'finished trial')} keeps the constraints: the nearest one breaks them by {percent(min(over), 0)}.")
     if len(ranked) > num_trials:
         lines.append(f"     and {plural(len(ranked) - num_trials, 'finished trial')} more.")
     if (mean := search.get("best_mean")) and finite(mean["mean"]) is not None:
