@@ -92,6 +92,8 @@ def test_folds_of_numbers_of_rare_classes_and_of_several_inputs():
     assert all(len(held) == 2 for held in real + rare) and rows(np.concatenate(real)) == rows(np.concatenate(rare)) == list(range(10))
     one_hot = keras.utils.to_categorical(Y)
     assert (folds.classes(one_hot) == Y).all() and (folds.classes(Y[:, None].astype("float32")) == Y).all() and folds.classes(Y + 0.5) is None
+    words = np.array(list("abc"))[Y]
+    assert (folds.classes(words.astype(object)) == words).all() and folds.classes(np.array([1, None, "a"], object)) is None
     args, kwargs = folds.fold(2, 0, 0, (), {"x": {"a": X, "b": [X, X]}, "y": [X, X], "epochs": 3})
     (x, y), training = kwargs["validation_data"], kwargs["x"]
     assert args == () and kwargs["epochs"] == 3 and len(y[1]) == len(x["b"][1]) == len(training["a"]) == 12 and rows(y[0]) == rows(x["a"])

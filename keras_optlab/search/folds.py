@@ -55,6 +55,7 @@ def classes(y) -> np.ndarray | None:
     if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "biuf" and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all():
         return y.argmax(1)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    y = y.astype(str) if y.dtype.kind == "O" and all(isinstance(label, str) for label in y.flat) else y  # as pandas keeps strings
     return y if y.ndim == 1 and (y.dtype.kind in "biuUS" or y.dtype.kind == "f" and (y == np.round(y)).all()) else None
 
 
