@@ -6,39 +6,10 @@ import math
 import keras
 import numpy as np
 import pytest
-from keras import layers as L
+from stopping_cases import NAN, X, Y, drive, net, weight
 
-from keras_optlab.callbacks import EarlyStopping, StoppingReason
+from keras_optlab.callbacks import GL, PQ, EarlyStopping, StoppingReason
 from keras_optlab.diagnosis import TrainingWarning
-
-X, Y = np.random.default_rng(0).normal(size=(32, 4)).astype("float32"), np.random.default_rng(1).integers(0, 2, 32)
-NAN = math.nan
-
-
-def net():
-    model = keras.Sequential([L.Input((4,)), L.Dense(2, use_bias=False)])
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    return model
-
-
-def drive(callback, values, model=None, name="val_loss"):
-    """Epochs with these values of the metric; the weights of epoch i are all i. Returns the number of epochs and the model."""
-    model = model or net()
-    model.stop_training = False
-    callback.set_model(model)
-    callback.on_train_begin()
-    for epoch, value in enumerate(values):
-        model.set_weights([np.full((4, 2), epoch, "float32")])
-        callback.on_epoch_end(epoch, {name: value})
-        if model.stop_training:
-            break
-    callback.on_train_end()
-    return epoch + 1, model
-
-
-def weight(model) -> float:
-    return float(model.get_weights()[0][0, 0])
-
 
 FALLING = [5.0, 4.0, 3.5, 3.4, 3.6, 3.3, 3.5, 3.7, 3.4, 3.9, 4.0, 4.1]
 SETTINGS = [
@@ -179,6 +150,25 @@ def test_in_fit_and_used_again(capsys):
         ({"min_delta": NAN}, "`min_delta` must be a finite number"),
         ({"min_delta": "small"}, "`min_delta` must be a finite number"),
         ({"baseline": math.inf}, "`baseline` must be a finite number"),
+        ({"patience_steps": 0}, "`patience_steps` must be a number of steps, an integer of at least 1"),
+        ({"start_from_step": 1.0}, "`start_from_step` must be a number of steps"),
+        ({"min_delta_mode": "rel"}, '`min_delta_mode` must be "absolute" or "relative"'),
+        ({"min_delta": 5, "min_delta_mode": "relative"}, "`min_delta` must be a share below 1"),
+        ({"smoothing": 1.0}, "`smoothing` must be a number of at least 0 and below 1"),
+        ({"stopping_threshold": "good"}, "`stopping_threshold` must be a finite number"),
+        ({"divergence_threshold": NAN}, "`divergence_threshold` must be a finite number"),
+        ({"divergence_threshold": 1.0, "stopping_threshold": 1.0, "mode": "min"}, "`divergence_threshold` must be above `stopping_threshold=1.0`"),
+        ({"divergence_threshold": 1.0, "stopping_threshold": 0.5, "mode": "max"}, "`divergence_threshold` must be below `stopping_threshold=0.5`"),
+        ({"patience": 3, "patience_steps": 50}, "`patience` must be left out where `patience_steps` takes its place"),
+        ({"patience": 3, "criterion": GL(1)}, "`patience` must be left out where `criterion` takes its place"),
+        ({"criterion": "GL"}, "`criterion` must be `GL"),
+        ({"criterion": GL(1), "patience_steps": 50}, "`criterion` must be left out where `patience_steps` is given"),
+        ({"monitor": ["loss", "val_loss"], "criterion": GL(1)}, "`criterion` must be used with a single `monitor`"),
+        ({"monitor": "loss", "criterion": PQ(1)}, "`criterion` must be used with a single `monitor`, which for PQ is one of validation"),
+        ({"monitor": "val_loss", "mode": "max", "criterion": GL(1)}, "`criterion` must be used with a loss, of which less is better"),
+        ({"monitor": []}, "`monitor` must be the name of a metric, or a list of different names"),
+        ({"monitor": ["loss", "loss"]}, "`monitor` must be the name"),
+        ({"mode": ["min"], "monitor": ["loss", "val_loss"]}, "`mode` must be"),
     ],
     ids=str,
 )

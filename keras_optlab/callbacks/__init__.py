@@ -1,6 +1,7 @@
 """Callbacks for `fit`."""
 
-from keras_optlab.callbacks.early_stopping import EarlyStopping, StoppingReason
+from keras_optlab.callbacks.early_stopping import EarlyStopping
 from keras_optlab.callbacks.gradient_monitor import GradientMonitor
+from keras_optlab.callbacks.stopping_criteria import GL, PQ, UP, StoppingReason
 
-__all__ = ["EarlyStopping", "GradientMonitor", "StoppingReason"]
+__all__ = ["GL", "PQ", "UP", "EarlyStopping", "GradientMonitor", "StoppingReason"]

@@ -159,10 +159,14 @@ def _pairs(stored: list, found: list):
 
 def _collect(parts: dict[str, list], arrays: dict) -> dict:
     for part, variables in parts.items():
-        for i, variable in enumerate(variables):
-            value = keras.ops.convert_to_numpy(variable)
-            arrays[f"{part}/{i}"] = value.astype("float32") if value.dtype.kind == "V" else value  # bfloat16 and the like, which NumPy's files do not know
+        arrays |= {f"{part}/{i}": value for i, value in enumerate(copied(variables))}
     return {part: _manifest(variables) for part, variables in parts.items()}
+
+
+def copied(variables) -> list[np.ndarray]:
+    """The values of variables at this moment; bfloat16 and the like, which NumPy's files do not know, as float32."""
+    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    return [np.array(value, "float32" if value.dtype.kind == "V" else None) for value in values]
 
 
 def _split(value, arrays: dict):
