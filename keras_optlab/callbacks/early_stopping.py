@@ -166,7 +166,7 @@ class EarlyStopping(keras.callbacks.Callback):
             monitor=track.name,
             best=self.best,
             value=track.value,
-            at=f"step {self.best_step}" if steps else f"epoch {self.best_epoch + 1}",
+            at=self._best_at,
             wait=self.wait,
             unit="steps" if steps else "epochs",
             others=f", nor did {' and '.join(others)}" if others else "",
@@ -174,6 +174,10 @@ class EarlyStopping(keras.callbacks.Callback):
             lowest=min(self._validation, default=None),
             **{name: getattr(self, name) for name in ("baseline", "stopping_threshold", "divergence_threshold", "criterion")},
         )
+
+    @property
+    def _best_at(self) -> str:
+        return f"epoch {self.best_epoch + 1}" if self.patience_steps is None else f"step {self.best_step}"
 
     def get_state(self) -> dict:
         """What a training that goes on after this epoch needs, for `set_state`: numbers, names and arrays."""
@@ -208,7 +212,7 @@ class EarlyStopping(keras.callbacks.Callback):
         if batch and not self._named:
             self._named = True
             self._tell_what_cannot_come()
-        if self.patience_steps is not None and batch - self._looked >= -(-self.patience_steps // LOOKS):
+        if self.patience_steps is not None and batch - self._looked >= -(-self.patience_steps // LOOKS) and seams.directions(self.model) is not None:
             sums = seams.metric_sums(self.model)
             values = seams.metric_values(self.model, sums, self._sums)
             self._looked, self._sums, self._inside = batch, sums, tuple(values)
@@ -231,7 +235,7 @@ class EarlyStopping(keras.callbacks.Callback):
             for variable, value in zip(self._optimizer_variables(), self._best_optimizer):
                 variable.assign(value)
         if self.verbose and self.stopping_reason is not StoppingReason.NOT_STOPPED:
-            kept = f" The weights of epoch {self.best_epoch + 1} are back." if self.best_weights is not None else ""
+            kept = f" The weights of {self._best_at} are back." if self.best_weights is not None else ""
             sys.stdout.write(f"Epoch {self.stopped_epoch + 1}: stopped early. {self.stopping_message}{kept}\n")
 
     def _look(self, epoch, logs):
@@ -333,9 +337,8 @@ class EarlyStopping(keras.callbacks.Callback):
         return name.startswith("val_") and not any(one.startswith("val_") for one in logs) and fit is not None and fit["validation_data"] is not None
 
     def _tell(self, name, what, names):
-        hint = meant(name, names)
-        if name.startswith("val_") and not any(one.startswith("val_") for one in names):
-            hint += " Pass `validation_data`, or monitor a metric of training."
+        unvalidated = name.startswith("val_") and not any(one.startswith("val_") for one in names)
+        hint = " Pass `validation_data`, or monitor a metric of training." if unvalidated else meant(name, names)
         self._warn(name, f"`{name}` {what}. There are: {', '.join(sorted(names))}.{hint}")
 
     def _warn(self, name, text):
