@@ -40,19 +40,39 @@ def fit(callback, epochs=1, batch_size=1, model=None, **settings):
 def test_metrics_of_training_are_looked_at_inside_an_epoch():
     """Every tenth of the patience, over the steps since: not the running mean, which would follow far behind."""
     callback, looks = EarlyStopping("loss", patience_steps=50), []
-    judge = callback._look
-
-    def look(epoch, logs):
-        looks.append((callback._step, logs))
-        judge(epoch, logs)
-
-    callback._look = look
+    callback._look = lambda epoch, logs: looks.append((callback._step, logs))
     losses, _ = fit(callback)
     inside = [(step, values["loss"]) for step, values in looks if "loss" in values]
     assert [step for step, _ in inside] == list(range(5, 64, 5))
     np.testing.assert_allclose([value for _, value in inside], [np.mean(losses[step - 5 : step]) for step, _ in inside], rtol=1e-4)
     accuracies = [values["accuracy"] * 5 for _, values in looks if "accuracy" in values]
     np.testing.assert_allclose(accuracies, np.round(accuracies), atol=1e-4)
+
+
+def test_looking_changes_nothing():
+    watching, runs = EarlyStopping("loss", patience_steps=2, min_delta=0.1, min_delta_mode="relative"), []
+    watching._verdict = lambda *_: (None, None)
+    for callback in (watching, keras.callbacks.Callback()):
+        model = net()
+        model.set_weights([np.full((4, 2), 0.1, "float32")])
+        fit(callback, epochs=2, model=model)
+        runs.append((model.history.history, model.get_weights()[0].tolist()))
+    assert runs[0] == runs[1] and watching.best_step > 0
+
+
+def test_metrics_of_every_kind_have_the_names_and_the_values_of_the_logs():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, {name: keras.layers.Dense(1, "sigmoid", name=name)(inputs) for name in ("left", "right")})
+    model.compile(keras.optimizers.SGD(0.0), dict.fromkeys(("left", "right"), "binary_crossentropy"), metrics={"left": ["AUC", "mse"], "right": ["accuracy"]})
+    y = {"left": MANY[1], "right": 1 - MANY[1]}
+    callback, looks = EarlyStopping("loss", patience_steps=60), []
+    callback._look = lambda epoch, logs: looks.append(logs)
+    names = model.fit(MANY[0], y, batch_size=2, epochs=1, shuffle=False, verbose=0, callbacks=[callback]).history.keys()
+    assert len(looks) == 6 and all(set(look) == set(names) for look in looks[:-1])
+    for n, look in enumerate(looks[:-1]):  # the rate is 0: one model all along
+        part = slice(12 * n, 12 * n + 12)
+        expected = model.evaluate(MANY[0][part], {name: value[part] for name, value in y.items()}, batch_size=2, verbose=0, return_dict=True)
+        assert look == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_a_stop_inside_an_epoch(capsys):
@@ -80,6 +100,7 @@ def test_validation_is_looked_at_at_the_end_of_epochs():
     assert (callback.best_step, callback.stopped_step, len(losses)) == (64, 192, 192)
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no steps_per_execution on PyTorch")
 def test_steps_per_execution_and_a_last_batch_that_is_smaller():
     model = net()
     model.compile("sgd", model.loss, steps_per_execution=4)
@@ -218,6 +239,12 @@ def test_going_on_in_fit_from_a_file(tmp_path):
         first = resume(model, file)
         State(file).into_callbacks([stopping])
         assert train(model, stopping, first=first) == expected
+
+
+def test_a_state_of_other_metrics_is_refused():
+    state = EarlyStopping(["loss", "val_loss"]).get_state()
+    with pytest.raises(ValueError, match=r"is of monitor=\['loss', 'val_loss'\], and this one has monitor='loss'"):
+        EarlyStopping("loss").set_state(state)
 
 
 def test_a_state_is_for_one_fit():

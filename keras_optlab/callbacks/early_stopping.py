@@ -180,15 +180,22 @@ class EarlyStopping(keras.callbacks.Callback):
         return f"epoch {self.best_epoch + 1}" if self.patience_steps is None else f"step {self.best_step}"
 
     def get_state(self) -> dict:
-        """What a training that goes on after this epoch needs, for `set_state`: numbers, names and arrays."""
+        """What a training that goes on after this epoch needs, for `set_state`: numbers, names and arrays, that `training.resume.save_state` can write."""
         plain = {name: getattr(self, name) for name in STATE}
         return plain | {
+            "monitor": self._names,
             "stopping_reason": self.stopping_reason.name,
             "tracks": [{name: getattr(track, name) for name in Track.STATE} for track in self._tracks],
         }
 
     def set_state(self, state: dict) -> None:
-        """Goes on from what `get_state` has returned: before `fit`, or at the beginning of its first epoch."""
+        """Goes on from what `get_state` has returned: before `fit`, or at the beginning of its first epoch. A run that had stopped ends after one batch.
+
+        Raises:
+            ValueError: if the state is one of other metrics.
+        """
+        if state["monitor"] != self._names:
+            raise ValueError(f"EarlyStopping.set_state(state): the state is of monitor={state['monitor']!r}, and this one has monitor={self.monitor!r}.")
         self._begin()
         vars(self).update({name: state[name] for name in STATE})
         self.stopping_reason, self._given = StoppingReason[state["stopping_reason"]], True
