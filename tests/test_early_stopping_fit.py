@@ -49,6 +49,14 @@ def test_metrics_of_training_are_looked_at_inside_an_epoch():
     np.testing.assert_allclose(accuracies, np.round(accuracies), atol=1e-4)
 
 
+def test_a_metric_with_several_values_is_passed_over():
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2, "softmax")])
+    model.compile("sgd", "categorical_crossentropy", metrics=[keras.metrics.F1Score(average=None)])
+    callback = EarlyStopping("loss", patience_steps=10, min_delta=100.0)
+    model.fit(MANY[0], np.eye(2)[MANY[1]], batch_size=1, verbose=0, callbacks=[callback])
+    assert callback.stopped_step == 11
+
+
 def test_looking_changes_nothing():
     watching, runs = EarlyStopping("loss", patience_steps=2, min_delta=0.1, min_delta_mode="relative"), []
     watching._verdict = lambda *_: (None, None)
@@ -86,6 +94,9 @@ def test_a_stop_inside_an_epoch(capsys):
 
 
 def test_steps_are_counted_over_epochs():
+    callback = EarlyStopping("loss", patience_steps=11, min_delta=100.0)
+    fit(callback)
+    assert callback.best_step == 2 and callback.stopped_step == 14  # looked at every two steps
     callback = EarlyStopping("loss", patience_steps=100, min_delta=100.0)
     losses, _ = fit(callback, epochs=9)
     assert callback.best_step == 10 and callback.stopped_step == 64 + 50 and len(losses) == 115
@@ -101,12 +112,12 @@ def test_validation_is_looked_at_at_the_end_of_epochs():
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no steps_per_execution on PyTorch")
-def test_steps_per_execution_and_a_last_batch_that_is_smaller():
+def test_steps_per_execution_and_a_last_one_that_is_shorter():
     model = net()
     model.compile("sgd", model.loss, steps_per_execution=4)
     callback = EarlyStopping("loss", patience_steps=20, min_delta=100.0)
-    model.fit(MANY[0][:62], MANY[1][:62], batch_size=4, epochs=9, verbose=0, callbacks=[callback])
-    assert callback.best_step == 4 and callback.stopped_step == 16 + 8  # 16 steps an epoch
+    model.fit(MANY[0][:60], MANY[1][:60], batch_size=4, epochs=9, verbose=0, callbacks=[callback])
+    assert callback.best_step == 4 and callback.stopped_step == 15 + 12  # 15 steps an epoch
 
 
 def test_warm_up_in_steps():
@@ -249,15 +260,22 @@ def test_a_state_of_other_metrics_is_refused():
 
 def test_a_state_is_for_one_fit():
     callback = EarlyStopping(patience=1)
-    drive(callback, [1.0, 2.0])
+    drive(callback, [10.0, 20.0])
     state = callback.get_state()
     json.dumps({name: value for name, value in state.items() if name not in ("best_weights", "_best_optimizer")})
     callback.set_state(state)
     model = net()
     history = model.fit(X, Y, validation_split=0.5, epochs=5, verbose=0, callbacks=[callback]).history
     assert len(history["loss"]) == 1 and callback.stopping_reason is StoppingReason.NO_IMPROVEMENT  # it had stopped
+    assert callback.best == 10.0 and callback.stopped_epoch == 1 and history["val_loss"][0] < 10.0
     model.fit(X, Y, validation_split=0.5, epochs=2, verbose=0, callbacks=[callback])
     assert callback.best == min(model.history.history["val_loss"])
+    callback.set_state(state)
+    with pytest.raises(ZeroDivisionError):
+        raising = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: 1 / 0)
+        model.fit(X, Y, validation_split=0.5, epochs=2, verbose=0, callbacks=[callback, raising])
+    model.fit(X, Y, validation_split=0.5, epochs=2, verbose=0, callbacks=[callback])
+    assert callback.best == min(model.history.history["val_loss"]) and callback.stopping_reason is StoppingReason.NOT_STOPPED
 
 
 def told(*callbacks, **settings):
@@ -274,8 +292,8 @@ def test_what_cannot_come_is_told_in_the_first_epoch():
     )
     (text,) = told(EarlyStopping("val_acc"), validation_split=0.5)
     assert "`val_acc` will not be in the logs. There are: accuracy, loss, val_accuracy, val_loss. Did you mean 'val_accuracy'?" in text
-    (text,) = told(EarlyStopping("val_loss", criterion=PQ(1)))
-    assert "`val_loss`" in text
+    (text,) = told(keras.callbacks.LearningRateScheduler(lambda epoch: 0.1), EarlyStopping(["learning_rate", "val_loss"], mode="min"))
+    assert "`val_loss` will not be" in text
 
 
 def test_a_callback_of_the_users_may_still_bring_it():

@@ -15,7 +15,8 @@ from keras_optlab.diagnosis import TrainingWarning
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.resume import copied
 
-FROM_CALLBACKS = ("learning_rate", "lr", "grad_norm")  # what Keras' callbacks and ours add to the logs
+FROM_CALLBACKS = ("learning_rate", "lr", "grad_norm")  # what the callbacks of these modules add to the logs
+MODULES = ("keras.", "keras_optlab.search.", "keras_optlab.callbacks.early_stopping", "keras_optlab.callbacks.gradient_monitor")
 LOOKS = 10  # within the patience in steps: each look waits for the device
 STATE = (
     "stopped_epoch",
@@ -358,10 +359,7 @@ def _only_keras(model, fit) -> bool:
     """Whether the logs of this `fit` hold nothing but metrics: code of the user's own may add what it likes."""
     callbacks = getattr(fit["callbacks"], "callbacks", ())
     steps = all(getattr(type(model), name) is getattr(keras.Model, name) for name in ("train_step", "test_step"))
-    return steps and all(
-        type(callback).__module__.partition(".")[0] in ("keras", "keras_optlab") and not isinstance(callback, keras.callbacks.LambdaCallback)
-        for callback in callbacks
-    )
+    return steps and all(type(callback).__module__.startswith(MODULES) and not isinstance(callback, keras.callbacks.LambdaCallback) for callback in callbacks)
 
 
 def _is_number(value, kind=numbers.Real) -> bool:
