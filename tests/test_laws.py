@@ -40,7 +40,7 @@ def maker(name):
 
 
 TENSORFLOW = testing.BACKEND == "tensorflow"
-LONG = ("execution_paths", "accumulation", "replicas")  # of those that use few hooks one stands for all by default
+LONG = ("execution_paths", "accumulation", "replicas")  # by default for one formula of few hooks, the one of most hooks, and one of several gradients
 SLOW = [pytest.mark.slow] if TENSORFLOW else []
 
 
@@ -48,7 +48,7 @@ def cases():
     for name in optimizers.names():
         for law in testing.LAWS:
             if law != "new_process" and (TENSORFLOW or law == "pure_formula" or name in MANY_HOOKS and law != "replicas"):
-                yield pytest.param(name, law, marks=SLOW if law in LONG and name not in (*MANY_HOOKS, "adamw") else [])
+                yield pytest.param(name, law, marks=SLOW if law in LONG and name not in ("adamw", "soap", "sam") else [])
 
 
 @pytest.mark.parametrize("name,law", list(cases()))

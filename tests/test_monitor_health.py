@@ -124,6 +124,7 @@ def test_a_code_can_be_ignored_and_the_category_silenced():
     assert monitor.findings[0].code == "vanishing-gradient"
 
 
+@pytest.mark.slow
 def test_each_cause_is_told_once():
     model, monitor = deep_sigmoid(0), GradientMonitor()
     _, told, _ = train(model, keras.optimizers.SGD(0.1), monitor=monitor)

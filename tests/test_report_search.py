@@ -54,6 +54,13 @@ def test_several_objectives_are_a_front_and_columns(direction):
     assert report.best_trial(goals(direction))["trial_id"] == "0003"
 
 
+def test_where_nothing_keeps_the_constraints_that_is_said_and_there_is_no_front():
+    broken = goals(["max", "min"])
+    broken["trials"] = [one | {"excess": 0.2 + i} for i, one in enumerate(broken["trials"])]
+    page = Page(report.page(broken))
+    assert "None of them keeps the constraints: the nearest one breaks them by 20%." in page.text and "Pareto" not in page.text
+
+
 def test_of_trials_alike_in_the_first_objective_the_winner_is_on_the_front():
     shared = goals(["max", "min"])
     shared["trials"] += [trial(i, None, {"x": i}, status="COMPLETED", scores={"val_accuracy": 0.95, "parameters": p}) for i, p in ((5, 700.0), (6, 800.0))]

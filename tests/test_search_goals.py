@@ -244,6 +244,8 @@ def test_a_bound_of_what_is_no_objective_is_measured(settings):
 def test_bounds_that_cannot_be(constraints):
     with pytest.raises(ValueError, match="`constraints` must give some of parameters, latency, val_accuracy a finite bound.*Received"):
         Oracle(objective="val_accuracy", constraints=constraints)
+    with pytest.raises(ValueError, match="`constraints` must be a dict .* Received: constraints=\\[1\\]"):
+        Oracle(objective="val_accuracy", constraints=[1])
 
 
 def test_our_oracle_of_several_objectives_drives_a_plain_keras_tuner(settings):

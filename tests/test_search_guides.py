@@ -157,7 +157,7 @@ def test_failures_throughout_are_told_once(settings, caplog):
     broken.ready = True
     tuner.search(X, Y, verbose=0)
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told == ["The first 10 trials have all failed, the last one with: RuntimeError: no such file. The search goes on."]
+    assert told == ["The first 10 trials have all failed, and the search goes on. The last one failed with: RuntimeError: no such file"]
 
 
 def test_a_users_own_files_in_the_folder_of_a_project_stay(settings):
@@ -165,10 +165,13 @@ def test_a_users_own_files_in_the_folder_of_a_project_stay(settings):
     theirs = [f"{tuner.project_dir}/{name}" for name in ("checkpoint_mine.keras", "checkpoint_2024-01.npz", "record_of_2024.json", "state_of_the_art.txt")]
     for name in theirs:
         open(name, "w").close()
+    folder = Path(tuner.project_dir, "checkpoint_0077.1.npz")
+    folder.mkdir()
     tuner.search(X, Y, validation_data=(X, Y), verbose=0)
     Tuner(build, overwrite=True, **settings)
     for name in theirs:
         open(name).close()
+    assert folder.is_dir()
 
 
 def test_the_first_worker_declares_the_space_while_the_second_one_waits(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_optlab.report.parts import slices
 from keras_optlab.report.plots import Scale, Series, chart
-from keras_optlab.report.records import best_trial, finished
+from keras_optlab.report.records import best_trial, ranked
 from keras_optlab.report.text import clip, finite, floats, is_share, plural, score
 
 _PANELS, _LINES = 6, 60
@@ -19,9 +19,7 @@ def undominated(values: np.ndarray, directions: list[str]) -> np.ndarray:
 def front(report: dict) -> list[str]:
     """The trials by two objectives at a time: the first one upwards, each other one to the right."""
     goals = report.get("objectives") or []
-    known = [
-        trial for trial in report.get("trials") or [] if finished(trial) and all(finite((trial.get("scores") or {}).get(name)) is not None for name, _ in goals)
-    ]
+    known = [trial for trial in ranked(report) if all(finite((trial.get("scores") or {}).get(name)) is not None for name, _ in goals)]
     if len(goals) < 2 or not known:
         return []
     values = np.array([floats([trial["scores"][name] for name, _ in goals]) for trial in known])

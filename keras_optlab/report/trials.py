@@ -20,6 +20,8 @@ def search(report: dict) -> str:
     counts = {status: sum(state(trial) == status for trial in trials) for status in ("failed", "not finite", "stopped", "running")}
     rest = "".join(f", {count:,} {status}" for status, count in counts.items() if count)
     lead = f"{plural(len(trials), 'trial')}: {sum(map(finished, trials)):,} finished{rest}."
+    if not ranked(report) and (near := [trial["excess"] for trial in trials if finished(trial) and finite(trial.get("excess"))]):
+        lead += f" None of them keeps the constraints: the nearest one breaks them by {min(near):.0%}."
     figures = _best_so_far(report), _best_so_far(report, by_time=True), _curves(report), *front(report)
     return section("search", "Search", columns(*figures) + schedules(report) + _table(report), lead + _best_mean(report))
 

@@ -124,7 +124,7 @@ class Checkpoints:
         """
         files = [self.folder / name for name in kept.values() if name]
         needed = {*files, *map(record_of, files)}
-        for file in filter(lambda file: OURS.fullmatch(file.name), list(self.folder.iterdir()) if self.folder.exists() else ()):
+        for file in filter(lambda file: OURS.fullmatch(file.name) and file.is_file(), list(self.folder.iterdir()) if self.folder.exists() else ()):
             kind, _, rest = file.name.partition("_")
             trial_id = rest.partition(".")[0]
             wanted = trial_id in continued if kind == "state" else file in needed

@@ -58,6 +58,8 @@ def bounds(constraints: dict | None, goals: list[keras_tuner.Objective]) -> dict
         ValueError: for a bound that is no number, or a metric that is neither an objective nor measured here.
     """
     directions = dict.fromkeys(MEASURED, "min") | {goal.name: goal.direction for goal in goals}
+    if constraints is not None and not isinstance(constraints, dict):
+        raise ValueError(f"`constraints` must be a dict of metrics and bounds, such as {{'parameters': 1e6}}, or None. Received: constraints={constraints!r}.")
     for name, bound in (constraints or {}).items():
         if name not in directions or isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
             raise ValueError(

@@ -390,7 +390,9 @@ class Oracle(keras_tuner.Oracle):
             self._commit(own, facts)
             logger.info("%s", live.line(self.records[own.trial_id], self.goals, self.get_best_trials(None)))
             if len(self.end_order) == HOPELESS and all(self.records[trial_id]["status"] == TrialStatus.FAILED for trial_id in self.end_order):
-                logger.warning("The first %d trials have all failed, the last one with: %s. The search goes on.", HOPELESS, self.records[own.trial_id]["error"])
+                logger.warning(
+                    "The first %d trials have all failed, and the search goes on. The last one failed with: %s", HOPELESS, self.records[own.trial_id]["error"]
+                )
 
     def _commit(self, trial: Trial, facts: dict) -> None:
         trial_id, values, new = trial.trial_id, dict(trial.hyperparameters.values), self._uncommitted[trial.trial_id]
