@@ -179,6 +179,33 @@ def test_a_record_survives_json(tmp_path):
     assert len(Record.from_dict(json.loads(json.dumps(Record().to_dict())))) == 0
 
 
+def test_a_record_is_saved_and_loaded(tmp_path):
+    made = record(at=lambda i: {"middle": {"grad": np.nan, "bad": 1.0}} if i == 3 else {})
+    made.save(tmp_path / "run.json")
+    assert Record.load(tmp_path / "run.json").to_dict() == made.to_dict() and [file.name for file in tmp_path.iterdir()] == ["run.json"]
+    for text in ("", "[1]", '{"version": 1}', '{"version": 99}', "\x00"):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(ValueError, match="must be a (file that `Record.save` has written|record of version 1)"):
+            Record.load(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_csv_of_logs_is_a_record_as_far_as_it_goes(tmp_path, separator):
+    lines = ["epoch,accuracy,loss,note", "0,0.5,1.5,", "1,0.6,nan,", "2,0.1,inf,"]
+    file = tmp_path / "log.csv"
+    file.write_text("\n".join(lines).replace(",", separator))
+    made = Record.from_csv(file)
+    assert made.logs["accuracy"] == [0.5, 0.6, 0.1] and made.logs.keys() == {"accuracy", "loss"} and len(made) == 0
+    (found,) = examine(made)
+    assert (found.code, found.severity, found.first_step, found.last_step) == ("non-finite", "error", 1, 2)
+    file.write_text("\n".join(lines[:2]).replace(",", separator))
+    assert examine(Record.from_csv(file)) == []
+    for text in ("", "epoch,accuracy\n0,1\n"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match='a column "loss"'):
+            Record.from_csv(file)
+
+
 def test_a_record_of_another_version_is_refused():
     with pytest.raises(ValueError, match="`saved` must be a record of version 1. Received: version=2"):
         Record.from_dict(Record().to_dict() | {"version": 2})

@@ -1,6 +1,10 @@
 """What was measured in a run, as plain numbers."""
 
+import csv
+import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 
@@ -163,6 +167,46 @@ class Record:
             "facts": self.facts,
         }
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the record as JSON, for `load`; the file appears whole or not at all."""
+        aside = Path(f"{os.fspath(path)}.tmp")
+        aside.write_text(json.dumps(self.to_dict()))
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Record":
+        """The record that `save` has written.
+
+        Raises:
+            ValueError: if the file is none, or of another version.
+        """
+        try:
+            saved = json.loads(Path(path).read_text())
+            return cls.from_dict(saved if isinstance(saved, dict) else {})
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"`path` must be a file that `Record.save` has written. Received: {path}, which cannot be read: {error}") from error
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike) -> "Record":
+        """What a CSV of logs tells, one row an epoch, as `keras.callbacks.CSVLogger` writes it: `logs`, and nothing of single steps or layers.
+
+        Raises:
+            ValueError: if there is no column "loss".
+        """
+        record = cls()
+        with open(path, newline="") as file:
+            sample = file.read(4096)
+            file.seek(0)
+            rows = list(csv.DictReader(file, delimiter=max(",;\t", key=sample.count)))
+        if not rows or "loss" not in rows[0]:
+            found = ", ".join(name for name in rows[0] if name) if rows else "nothing"
+            raise ValueError(f'`path` must be a CSV of logs with a column "loss". Received: {path}, with {found}.')
+        for name in rows[0]:
+            values = [_number(row[name]) for row in rows]
+            if name and name != "epoch" and any(value is not None for value in values):
+                record.logs[name] = [math.nan if value is None else value for value in values]
+        return record
+
     @classmethod
     def from_dict(cls, saved: dict) -> "Record":
         """The record that `to_dict` gave.
@@ -190,6 +234,14 @@ def onset(holds) -> int:
     """Index of the first of the trues at the end."""
     failed = np.flatnonzero(~np.asarray(holds))
     return int(failed[-1]) + 1 if len(failed) else 0
+
+
+def _number(text: str | None) -> float | None:
+    """A cell of a CSV, `None` for what is no number."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
 
 
 def _plain(x):

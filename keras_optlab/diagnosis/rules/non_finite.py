@@ -1,6 +1,6 @@
 """Gradients or weights that are NaN or infinite.
 
-Needs: shares of non-finite entries and weight norms.
+Needs: shares of non-finite entries and weight norms; where no step was measured, the losses of the epochs (steps are epochs then, counted from 0).
 Threshold: none. One such step that the optimizer applied makes the weights NaN for good.
 Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed. Such steps are in the record as skipped, and only told
 of where no step gets through: a dynamic loss scale starts at 2**15 and halves at every skip, so it is past 1 after 16 of them.
@@ -17,6 +17,8 @@ SKIPPED, SKIPPED_WITHOUT_LOSS = 17, 5  # samples in a row
 
 def find(record: Record) -> list[Finding]:
     skipped = np.array(record.skipped, bool)
+    if not len(record):
+        return _from_logs(record)
     if len(record) and skipped[-1]:
         return _nothing_gets_through(record, skipped)
     table = record.table()
@@ -44,6 +46,25 @@ def find(record: Record) -> list[Finding]:
             record.steps[last],
             {"layers": float(len(sick)), "share": share, "threshold": 0.0, "learning_rate": record.learning_rate[i]},
             f"The {what} {where} {verb} not finite at step {record.steps[i]} (learning rate {record.learning_rate[i]:.3g}): the weights are lost from here on.",
+            "Look for NaN in the data (`np.isfinite(x).all()`), then lower the rate or clip: `optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0)`.",
+        )
+    ]
+
+
+def _from_logs(record):
+    lost = np.flatnonzero(~np.isfinite(record.logs.get("loss", [])))
+    if not len(lost):
+        return []
+    epoch, last = int(lost[0]), int(lost[-1])
+    return [
+        Finding(
+            CODE,
+            "error",
+            None,
+            epoch,
+            last,
+            {"epochs": float(len(lost)), "threshold": 0.0},
+            f"The loss is not finite in {len(lost)} epoch{'s' if len(lost) > 1 else ''}, first in number {epoch + 1}.",
             "Look for NaN in the data (`np.isfinite(x).all()`), then lower the rate or clip: `optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0)`.",
         )
     ]
