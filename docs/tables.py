@@ -1,9 +1,10 @@
-"""The table of optimizers in README.md, from their declarations and the reference trajectories of the tests.
+"""The tables of optimizers in README.md and of rules in docs/diagnosis.md, from declarations, docstrings and the reference trajectories of the tests.
 
-python docs/tables.py          writes it
-python docs/tables.py --check  exits with 1 where it is not current
+python docs/tables.py          writes them
+python docs/tables.py --check  exits with 1 where one is not current
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,8 +14,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from goldens import problem  # noqa: E402
 
 from keras_optlab import optimizers  # noqa: E402
+from keras_optlab.diagnosis.rules import RULES  # noqa: E402
 
-BEGIN, END = "<!-- optimizers: docs/tables.py -->", "<!-- end -->"
+BEGIN, END = "<!-- {}: docs/tables.py -->", "<!-- end -->"
 
 
 def proof(name: str) -> str:
@@ -26,7 +28,7 @@ def proof(name: str) -> str:
     return f"{', '.join(f'`{oracle}`' for oracle in oracles)}, {max(v['tolerance'] for v in variants):.0e}"
 
 
-def table() -> str:
+def optimizers_table() -> str:
     rows = ["| name | | paper | follows, within |", "|---|---|---|---|"]
     for name in optimizers.names():
         about = optimizers.describe(name)
@@ -34,14 +36,34 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def rules_table() -> str:
+    rows = ["| code | what | needs | threshold |", "|---|---|---|---|"]
+    for code, rule in sorted(RULES.items()):
+        numbers = lambda match: f"{getattr(rule, match[0], match[0])}"
+        text = re.sub(r"\b[A-Z][A-Z_]{3,}\b", numbers, " ".join(rule.__doc__.split()))
+        what, needs, threshold, _ = re.split(r" (?:Needs:|Thresholds?[:,]|Not to be confused with:) ", text)
+        rows.append(f"| `{code}` | {what} | {needs} | {threshold} |")
+    return "\n".join(rows)
+
+
+TABLES = {"README.md": ("optimizers", optimizers_table), "docs/diagnosis.md": ("rules", rules_table)}
+
+
+def current(file: str) -> str:
+    """The text of a file with its table as it should be."""
+    name, table = TABLES[file]
+    text, begin = (ROOT / file).read_text(), BEGIN.format(name)
+    start = text.index(begin) + len(begin)
+    return f"{text[:start]}\n{table()}\n{text[text.index(END, start) :]}"
+
+
 def main() -> int:
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    new = f"{text[:start]}\n{table()}\n{text[end:]}"
+    old = {file: (ROOT / file).read_text() for file in TABLES}
+    new = {file: current(file) for file in TABLES}
     if "--check" in sys.argv:
-        return int(new != text)
-    readme.write_text(new)
+        return int(new != old)
+    for file, text in new.items():
+        (ROOT / file).write_text(text)
     return 0
 
 
