@@ -17,6 +17,13 @@ if BACKEND == "tensorflow":
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
+SLOW_HERE = [pytest.mark.slow] if BACKEND == "tensorflow" else []  # there the slow proofs run too, elsewhere only what is chosen
+
+
+def slow_here(test):
+    return pytest.mark.slow(test) if SLOW_HERE else test
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(0)

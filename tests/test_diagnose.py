@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND
+from conftest import BACKEND, SLOW_HERE
 from keras import layers as L
 from keras.optimizers import SGD, Adam
 from sklearn.datasets import load_digits
@@ -137,7 +137,10 @@ SOUND = {
 }
 
 
-@pytest.mark.parametrize("name", SOUND)
+SLOW = ("logits", "sigmoid, squared error", "penalty", "autoencoder", "four examples", "slow", "linear regression")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW_HERE if name in SLOW else []) for name in SOUND])
 def test_sound_programs_are_left_alone(name):
     make, x, y = SOUND[name]
     assert first_alarm(make(), x, y) is None

@@ -5,10 +5,12 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import slow_here
 from stopping_cases import X, Y, drive, net
 
 from keras_optlab.callbacks import GL, PQ, UP, EarlyStopping, GradientMonitor, StoppingReason
 from keras_optlab.diagnosis import TrainingWarning
+from keras_optlab.testing.trainings import two_replicas
 from keras_optlab.training import resume
 from keras_optlab.training.resume import State, save_state
 
@@ -93,6 +95,7 @@ def test_a_stop_inside_an_epoch(capsys):
     assert int(model.optimizer.iterations) == 1  # weights and optimizer of step 1
 
 
+@slow_here
 def test_steps_are_counted_over_epochs():
     callback = EarlyStopping("loss", patience_steps=11, min_delta=100.0)
     fit(callback)
@@ -212,6 +215,7 @@ def test_a_resumed_run_stops_where_an_uninterrupted_one_does(settings, tmp_path)
         assert end(after) == expected, cut
 
 
+@slow_here
 def test_going_on_in_fit_from_a_file(tmp_path):
     """A backup after every epoch in a callback of one's own; `set_state` before `fit`."""
     file = tmp_path / "backup.npz"
@@ -354,9 +358,7 @@ def test_weights_in_half_precision_are_kept_and_come_back(tmp_path):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's")
 def test_two_replicas():
-    import tensorflow as tf
-
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_replicas().scope():
         model = net()
     callback = EarlyStopping("loss", patience_steps=10, min_delta=100.0, restore_best_weights=True)
     losses, model = fit(callback, batch_size=4, model=model)

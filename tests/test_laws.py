@@ -1,6 +1,7 @@
 """Every name under every law of keras_optlab.testing; on JAX and PyTorch the names that use the hooks, and of the others the formula."""
 
 import pytest
+from conftest import SLOW_HERE
 
 from keras_optlab import optimizers, testing
 
@@ -40,15 +41,14 @@ def maker(name):
 
 
 TENSORFLOW = testing.BACKEND == "tensorflow"
-LONG = ("execution_paths", "accumulation", "replicas")  # by default for one formula of few hooks, the one of most hooks, and one of several gradients
-SLOW = [pytest.mark.slow] if TENSORFLOW else []
+LONG = ("execution_paths", "accumulation", "replicas")  # by default for one formula of few hooks and one that takes several gradients
 
 
 def cases():
     for name in optimizers.names():
         for law in testing.LAWS:
             if law != "new_process" and (TENSORFLOW or law == "pure_formula" or name in MANY_HOOKS and law != "replicas"):
-                yield pytest.param(name, law, marks=SLOW if law in LONG and name not in ("adamw", "soap", "sam") else [])
+                yield pytest.param(name, law, marks=SLOW_HERE if law in LONG and name not in ("adamw", "sam") else [])
 
 
 @pytest.mark.parametrize("name,law", list(cases()))
@@ -56,7 +56,7 @@ def test_law(name, law):
     testing.LAWS[law](maker(name))
 
 
-@pytest.mark.parametrize("names", [pytest.param(optimizers.names(), id="all", marks=SLOW)])
+@pytest.mark.parametrize("names", [pytest.param(optimizers.names(), id="all", marks=SLOW_HERE)])
 def test_new_process(names):
     testing.new_process({name: maker(name) for name in names})
 

@@ -111,7 +111,7 @@ def settings(cls):
     return lambda **settings: cls(**{"learning_rate": 1e-2} | settings)
 
 
-@pytest.mark.parametrize("law", testing.LAWS)
+@pytest.mark.parametrize("law", [pytest.param(law, marks=[pytest.mark.slow] if law == "new_process" else []) for law in testing.LAWS])
 def test_law_finds_its_bug(law):
     broken = globals()[law]
     if law == "replicas" and testing.BACKEND != "tensorflow":

@@ -292,7 +292,7 @@ def test_the_summary_says_that_none_keeps_the_constraints(tmp_path):
 
     goals = [keras_tuner.Objective("loss", "min"), keras_tuner.Objective("size", "min")]
     Both(objective=goals, constraints={"size": 1}, directory=tmp_path, project_name="mine", max_trials=5).search(verbose=0)
-    assert "None of 5 finished trials keeps the constraints: the nearest one breaks them by 100 %." in summary(store.read(tmp_path / "mine"))
+    assert "None of 5 finished trials keeps the constraints: the nearest one breaks them by 100 %." in " ".join(summary(store.read(tmp_path / "mine")).split())
 
 
 def test_the_summary_of_nothing_and_of_failures(tmp_path, capsys):

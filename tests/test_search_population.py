@@ -318,6 +318,7 @@ def fixed(hp) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_interrupted_trainings_end_as_without_an_interruption(settings):
     whole = Trained(fixed, rounds=2, population=3, **settings | {"project_name": "whole"})
     whole.run()

@@ -277,6 +277,7 @@ def test_a_promoted_training_is_the_same_as_one_that_was_never_stopped(settings,
     assert names == ["checkpoint_0001", "checkpoint_0003"]
 
 
+@pytest.mark.slow
 def test_a_promoted_training_that_is_killed_goes_on_from_its_parent(settings, whole):
     class Killed(Noted):
         killed = 0

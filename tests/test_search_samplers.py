@@ -16,7 +16,7 @@ def run(name, space, seed, trials, score, told=()):
     return search(samplers.get(name), space, trials, score, told, seed)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "auto" else []) for name in NAMES])  # so far gp
 def test_every_sampler_obeys_the_laws(name):
     testing.check_sampler(name)
 
