@@ -1,5 +1,6 @@
 """Outputs of a model with their losses and targets, and what losses want; for the rules that hold them against each other."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ class Head(NamedTuple):
         loss: name of Keras' loss, or `None`.
         from_logits: whether the loss brings the function along.
         target: facts of its targets, or `None`.
+        places: how many such vectors it gives for each example, such as steps of a sequence; `None` where it is not known.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Head(NamedTuple):
     loss: str | None
     from_logits: bool
     target: dict | None
+    places: int | None
 
     @property
     def flat(self) -> bool:
@@ -48,12 +51,16 @@ def heads(record: Record) -> list[Head]:
     outputs, losses = record.facts.get("outputs", []), record.facts.get("losses", [])
     targets = record.facts.get("data", {}).get("y", [])
     losses = losses * len(outputs) if len(losses) == 1 else losses
+    named = {target["name"].removeprefix("y").removeprefix("/"): target for target in targets}
+    if not all(name == "" or name.isdigit() for name in named):  # targets in a dict, whose order says nothing
+        targets = [named.get(output["name"]) for output in outputs]
     found = []
     for i, output in enumerate(outputs):
         loss = losses[i] if len(losses) == len(outputs) else None
-        target = targets[i] if len(targets) == len(outputs) and targets[i].get("max") is not None else None
+        target = targets[i] if len(targets) == len(outputs) and targets[i] and targets[i].get("max") is not None else None
         shape, name = output["shape"], f"output `{output['name']}`" if len(outputs) > 1 else "the model"
-        found.append(Head(name, shape[-1] if shape else None, output["activation"], loss and loss["name"], bool(loss and loss["from_logits"]), target))
+        places = None if None in shape[:-1] else math.prod(shape[:-1])
+        found.append(Head(name, shape[-1] if shape else None, output["activation"], loss and loss["name"], bool(loss and loss["from_logits"]), target, places))
     return found
 
 
@@ -63,7 +70,7 @@ def stuck(record: Record) -> bool:
 
 
 def guess(record: Record, targets) -> float | None:
-    """The crossentropy that is reached by knowing only how often each class is there; `None` where the loss is none.
+    """The crossentropy that is reached by knowing only how often each class is there; `None` where the loss is none, or the examples are all of one class.
 
     Args:
         record: whose facts name the loss.
@@ -80,4 +87,4 @@ def guess(record: Record, targets) -> float | None:
         shares = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1).mean(0)
         shares = np.clip(np.stack([shares, 1 - shares]) if head.loss in BINARY else shares, 0, 1)
     entropies = -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0)
-    return float(entropies.sum(0).mean())
+    return float(entropies.sum(0).mean()) or None

@@ -42,6 +42,9 @@ def followers(model) -> dict:
         reading = [r for x in outputs for r in readers.get(id(x), [])]
         if len(reading) == 1:
             found[id(layer)] = reading[0]
+        if isinstance(layer, keras.Sequential):  # `add` calls its layers again, so that they do not tell their own output any more
+            chain = layer.layers
+            found |= {id(one): reader for one, reader in zip(chain, chain[1:]) if chain.count(one) == 1}
     return found
 
 

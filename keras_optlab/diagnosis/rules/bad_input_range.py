@@ -2,7 +2,8 @@
 
 Needs: root mean square of the inputs, the first layer that reads them; a trial training, as given and with inputs of mean 0 and deviation 1.
 Thresholds: a root mean square above LARGE or below SMALL (pixels from 0 to 255 have about 100, those divided by 255 .4). That alone is an info, for many
-nets learn so; it is a warning where a batch was learned only from standardized inputs. For an embedding: whole numbers within its rows, an error.
+nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not so from those. For an embedding: whole numbers
+within its rows, not scaled below 1, an error.
 Not to be confused with: a rate too high (then the standardized inputs are not learned either), rescaling in the model, whole numbers for an embedding.
 """
 
@@ -42,8 +43,11 @@ def find(record: Record) -> list[Finding]:
 
 
 def _embedded(x, first) -> list[Finding]:
-    outside = x["min"] < 0 or x["max"] >= first["rows"]
-    if not outside:
+    if 0 <= x["min"] and x["max"] < 1 and x["std"] > 0:
+        message = f"The embedding `{first['layer']}` reads whole numbers, but the inputs reach from {x['min']:.3g} to {x['max']:.3g}: each is cut down to 0."
+        advice = f"Leave out what scales x: `keras.layers.Embedding({first['rows']}, ...)` takes the numbers of words themselves, 0 to {first['rows'] - 1}."
+        return [Finding(CODE, "error", first["layer"], 0, 0, {"most": x["max"], "threshold": 1.0}, message, advice)]
+    if x["min"] >= 0 and x["max"] < first["rows"]:
         return []
     message = f"The embedding `{first['layer']}` has rows 0 to {first['rows'] - 1}, but the inputs reach from {x['min']:.6g} to {x['max']:.6g}."
     advice = f"Make it large enough: `keras.layers.Embedding({int(x['max']) + 1}, ...)`, and count from 0."

@@ -1,8 +1,8 @@
 """Targets that no model could learn from as they are.
 
 Needs: range, kind and number of the targets, the loss and the units of each output.
-Thresholds: none for NaN, for counts that differ and for class numbers out of range; labels that are all alike are told of from FEWEST examples on, and only
-where all data were seen.
+Thresholds: none for NaN, for counts that differ, for class numbers out of range and for masks that were not divided by their largest number; labels that are
+all alike are told of from FEWEST examples on, and only where all data were seen.
 Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
 """
 
@@ -30,6 +30,10 @@ def find(record: Record) -> list[Finding]:
             {"inputs": float(data["examples"]), "targets": float(data["targets"])}, message, "Give one target for each input: `x, y = x[:len(y)], y[:len(x)]`."
         )
     for head in heads(record):
+        target = head.target
+        if head.loss in BINARY and target and target["integer"] and target["min"] == 0 and target["max"] > 1 and (not head.flat or target["classes"] == 2):
+            message = f"The targets go up to {target['max']:.0f}, but the {head.loss} wants shares between 0 and 1."
+            tell({"most": target["max"], "threshold": 1.0}, message, f"Divide them: `y = y / {target['max']:.0f}`.")
         if not head.labels:
             continue
         low, high, units = head.target["min"], head.target["max"], head.units

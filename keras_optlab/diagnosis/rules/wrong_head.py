@@ -2,8 +2,9 @@
 
 Needs: shape and function of each output, the loss, range and kind of the targets; a trial training for what is only doubtful.
 Thresholds: none where the arithmetic says it all: softmax over one unit is 1 for every input; class numbers beyond the units; more than two classes for one
-sigmoid; targets outside what a bounded function can reach by more than BEYOND of its range. A function that gives no probabilities before a crossentropy that
-wants them is an error only where a trial training on one batch brought nothing: Keras clips what is no probability, and some such heads learn all the same.
+sigmoid; one target for the many places of an image or a sequence; targets outside what a bounded function can reach by more than BEYOND of its range. A
+function that gives no probabilities before a crossentropy that wants them is an error only where a trial training on a batch brought nothing: Keras clips what
+is no probability, and some such heads learn all the same.
 Not to be confused with: a loss that fits no such labels (`wrong-loss`), classes counted from 1 (`bad-labels`), a sigmoid for each class before a categorical
 crossentropy (Keras divides by the sum: it learns).
 """
@@ -26,6 +27,9 @@ def _judged(head: Head, is_stuck: bool):
     units, function, target = head.units, head.activation, head.target
     if function == "softmax" and units == 1:
         return "error", {"units": 1.0}, f"A softmax over one unit is 1 for every input, so {head.name} always predicts the same.", ONE
+    if head.flat and head.places and head.places > 1 and head.loss in (*SPARSE, *ONE_HOT, *BINARY, *DISTANCE):
+        message = f"There is one target for each example, but {head.name} gives {head.places} times {units} numbers, one for each place of what it reads."
+        return "error", {"places": float(head.places), "threshold": 1.0}, message, FLAT
     if head.loss in SPARSE and head.labels and units is not None and target["max"] >= units and not (target["min"] >= 1 and target["max"] == units):
         needed = int(target["max"]) + 1
         message = f"The class numbers go up to {needed - 1}, but {head.name} gives {units} number{'s' if units > 1 else ''}."
@@ -69,4 +73,8 @@ def _judged(head: Head, is_stuck: bool):
     return None
 
 
+FLAT = (
+    "Put `keras.layers.Flatten()` before the dense layers; after a recurrent layer leave out `return_sequences=True`, or take "
+    "`keras.layers.GlobalAveragePooling1D()`."
+)
 ONE = 'End with `keras.layers.Dense(1, activation="sigmoid")` for two classes, without a function for numbers, with one unit for each of more classes.'

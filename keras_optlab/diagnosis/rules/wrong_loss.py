@@ -23,7 +23,9 @@ def _judged(head: Head, is_stuck: bool):
     several = units is not None and units > 1
     if loss in ONE_HOT and units == 1 and head.activation != "softmax":
         message = f"The {loss} of one number is the same whatever {head.name} predicts: it compares the classes with each other."
-        return "error", {"units": 1.0}, message, 'Compile with `loss="binary_crossentropy"`.'
+        if target and not (target["integer"] and 0 <= target["min"] and target["max"] <= 1):
+            return "error", {"units": 1.0}, message, NUMBERS
+        return "error", {"units": 1.0}, message, 'Compile with `loss="binary_crossentropy"` and end with `keras.layers.Dense(1, activation="sigmoid")`.'
     if head.from_logits and head.activation in SHARES and loss in (*SPARSE, *ONE_HOT, *BINARY):
         message = f"The loss has `from_logits=True`, but {head.name} ends with a {head.activation} already."
         return "warning" if is_stuck else "info", {}, message, "End without a function, or leave `from_logits` out."
@@ -50,3 +52,9 @@ def _judged(head: Head, is_stuck: bool):
         message = f"The {loss} wants targets between 0 and 1, but they reach from {target['min']:.3g} to {target['max']:.3g}."
         return "error", {"least": target["min"], "most": target["max"]}, message, 'Compile with `loss="mean_squared_error"` and end without a function.'
     return None
+
+
+NUMBERS = (
+    'For numbers compile with `loss="mean_squared_error"` and end with `keras.layers.Dense(1)`; for classes compile with '
+    '`loss="sparse_categorical_crossentropy"` and end with a softmax over one unit for each.'
+)
