@@ -8,7 +8,7 @@ import pytest
 from conftest import BACKEND, SLOW_HERE
 from keras import layers as L
 from keras.optimizers import SGD, Adam
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_wine
 
 import keras_optlab
 from keras_optlab.diagnosis import Record, examine
@@ -73,7 +73,7 @@ def first_alarm(model, x, y, **more):
         ("wrong-head", {"units": 1, "loss": "mse"}, X, TWO),
         ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, FOUR),
         ("wrong-head", {"units": 3}, X, FOUR),
-        ("wrong-head", {"activation": None}, X, FOUR),
+        ("wrong-head", {"activation": "relu", "hidden": ("relu", "relu")}, X, FOUR),
         ("wrong-head", {"activation": "tanh", "loss": ONE_HOT}, X, ROWS),
         ("wrong-head", {"activation": "softmax", "loss": ONE_HOT}, X, np.maximum(ROWS, ROWS[::-1])),
         ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": "mse"}, X, 3 * X[:, 0]),
@@ -86,6 +86,8 @@ def first_alarm(model, x, y, **more):
         ("wrong-loss", {}, X, X[:, 0]),
         ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 3 * X[:, 0]),
         ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 2 * TWO - 1),
+        ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 255 * TWO),
+        ("bad-labels", {"activation": "sigmoid", "loss": BINARY}, X, 255 * ROWS),
         ("bad-labels", {}, X, FOUR + 1),
         ("bad-labels", {}, X, FOUR - 1),
         ("bad-labels", {"units": 1, "activation": None, "loss": "mse"}, X, np.where(TWO, np.nan, X[:, 0])),
@@ -106,16 +108,37 @@ def test_what_form_alone_tells(code, model, x, y):
         ("learning-rate-too-high", lambda: conv(SGD(100.0)), PIXELS),
         ("learning-rate-too-low", lambda: conv(Adam(1e-7)), PIXELS),
         ("learning-rate-too-low", lambda: conv(SGD(1e-6)), PIXELS),
+        ("learning-rate-too-low", lambda: of_digits(SGD(keras.optimizers.schedules.CosineDecay(0.05, 5))), PIXELS),
         ("vanishing-gradient", lambda: of_digits(SGD(1e-2), hidden=("sigmoid",) * 10), PIXELS),
         ("missing-nonlinearity", lambda: of_digits(hidden=(None, None)), PIXELS),
         ("poor-initialization", lambda: of_digits(hidden=("relu", "relu"), init="zeros"), PIXELS),
         ("poor-initialization", lambda: of_digits(hidden=("relu",) * 4, init=keras.initializers.RandomNormal(stddev=1e-5, seed=0)), PIXELS),
         ("dropout-too-high", lambda: of_digits(dropout=0.95), PIXELS),
         ("regularization-too-strong", lambda: of_digits(width=256, l2=1.0), PIXELS),
+        ("regularization-too-strong", lambda: of_digits(Adam(1e-2), hidden=("relu",) * 3, l2=0.2), PIXELS),
     ],
 )
 def test_what_a_trial_tells(code, make, x):
     assert first_alarm(make(), x, DIGITS) == code
+
+
+class Reconstructs(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.body = keras.Sequential([L.Dense(8, "relu"), L.Dense(8)])
+
+    def call(self, x):
+        made = self.body(x)
+        self.add_loss(keras.ops.mean(keras.ops.sum((x - made) ** 2, -1)))
+        return made
+
+
+def of_its_own_losses():
+    keras.utils.set_random_seed(0)
+    model = Reconstructs()
+    model.compile(Adam(1e-2))
+    model(X)
+    return model
 
 
 SOUND = {
@@ -132,7 +155,10 @@ SOUND = {
     "dropout": (lambda: of_digits(hidden=("tanh",) * 3, dropout=0.5), PIXELS, DIGITS),
     "penalty": (lambda: of_digits(hidden=("relu", "relu"), width=64, l2=1e-3), PIXELS, DIGITS),
     "warm-up": (lambda: of_digits(Adam(keras_optlab.schedules.Warmup(keras_optlab.schedules.Cosine(1e-2, 1000), 500))), PIXELS, DIGITS),
+    "short schedule": (lambda: of_digits(Adam(keras.optimizers.schedules.CosineDecay(1e-2, 25))), PIXELS, DIGITS),
     "ours": (lambda: of_digits(keras_optlab.optimizers.Lookahead(keras_optlab.optimizers.AdamW(3e-3))), PIXELS, DIGITS),
+    "sorted by class": (lambda: net(1, "sigmoid", BINARY), X[np.argsort(TWO)], np.sort(TWO)),
+    "a loss of its own": (of_its_own_losses, X, None),
     "four examples": (lambda: net(1, "sigmoid", BINARY, SGD(0.1), (2,), ("tanh",), 8), np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]]), np.array([0, 1, 1, 0])),
 }
 
@@ -154,9 +180,26 @@ def two_sided():
     return model
 
 
+def test_a_rate_that_only_raw_inputs_make_too_high():
+    x, y = load_wine(return_X_y=True)
+    assert first_alarm(net(3, shape=(13,), optimizer=SGD(1e-2), hidden=("relu", "relu"), width=16), x, y) == "bad-input-range"
+
+
+def test_one_target_for_many_places():
+    keras.utils.set_random_seed(0)
+    image = keras.Sequential([L.Input((8, 8)), L.Dense(16, "relu"), L.Dense(10, "softmax")])
+    image.compile("adam", SPARSE)
+    assert first_alarm(image, PIXELS[..., 0], DIGITS) == "wrong-head"
+    tagger = keras.Sequential([L.Input((8, 8)), L.Dense(16, "relu"), L.Dense(1, "sigmoid")])
+    tagger.compile(Adam(1e-2), BINARY)
+    assert first_alarm(tagger, PIXELS[..., 0], (DIGITS > 4) * 1) == "wrong-head"
+    assert first_alarm(tagger, PIXELS[..., 0], (PIXELS[..., 0].mean(2) > 0.3) * 1) is None
+
+
 def test_several_inputs_and_outputs():
     x = [X, X[:, :4]]
     assert first_alarm(two_sided(), x, {"kind": FOUR, "size": X[:, 0]}) is None
+    assert first_alarm(two_sided(), x, {"size": X[:, 0], "kind": FOUR}) is None  # a dict has no order
     (found,) = [f for f in keras_optlab.diagnose(two_sided(), x, [FOUR + 4, X[:, 0]]) if f.severity == "error"]
     assert found.code == "wrong-head" and "output `kind`" in found.message
 
@@ -165,12 +208,13 @@ def test_tokens_and_their_embedding():
     tokens = np.random.default_rng(0).integers(0, 50, (200, 12))
 
     def text(rows):
-        model = keras.Sequential([L.Input((12,), dtype="int32"), L.Embedding(rows, 8), L.GlobalAveragePooling1D(), L.Dense(1, "sigmoid")])
+        model = keras.Sequential([L.Input((12,)), L.Embedding(rows, 8), L.GlobalAveragePooling1D(), L.Dense(1, "sigmoid")])
         model.compile(Adam(1e-2), BINARY)
         return model
 
     assert first_alarm(text(50), tokens, (tokens[:, 0] > 25) * 1) is None
     assert first_alarm(text(40), tokens, (tokens[:, 0] > 25) * 1) == "bad-input-range"
+    assert first_alarm(text(50), tokens / 50, (tokens[:, 0] > 25) * 1) == "bad-input-range"
 
 
 def test_validation_data_of_another_kind():
@@ -261,8 +305,33 @@ def test_facts_of_a_model():
     assert kernels[0]["into"] == kernels[1]["name"] and kernels[1]["into"] is None
     assert [layer["rate"] for layer in facts["layers"] if layer["kind"] == "Dropout"] == [0.3]
     assert facts["outputs"][0]["activation"] == "softmax" and facts["losses"] == [{"name": BINARY, "from_logits": True}]
-    assert facts["optimizer"] == {"name": "Adam", "learning_rate": pytest.approx(0.5), "scheduled": True}
+    assert facts["optimizer"] == {"name": "Adam", "learning_rate": pytest.approx(0.5), "over": 100}
     assert not facts["inputs"]["treated"] and facts["inputs"]["layer"] == kernels[0]["name"]
+
+
+def test_layers_that_were_added_one_by_one_are_known_too():
+    model = keras.Sequential()
+    for layer in (L.Input((2,)), L.Dense(8), L.Dropout(0.1), L.Dense(1), L.Activation("sigmoid")):
+        model.add(layer)
+    layers = [layer for layer in model_facts(model)["layers"] if "units" in layer]
+    assert [layer["activation"] for layer in layers] == ["linear", "sigmoid"] and layers[0]["into"] == layers[1]["name"]
+
+
+class TwoOnly(keras.Model):
+    """Its step unpacks what `fit` gives it."""
+
+    def train_step(self, *state_and_data):
+        _, _ = state_and_data[-1]
+        return super().train_step(*state_and_data)
+
+
+def test_a_step_of_the_users_own_gets_what_fit_gives_it():
+    inputs = L.Input((8,))
+    for rate, code in ((1e-2, None), (1e-7, "learning-rate-too-low")):
+        keras.utils.set_random_seed(0)
+        model = TwoOnly(inputs, L.Dense(4, "softmax")(L.Dense(16, "relu")(inputs)))
+        model.compile(Adam(rate), SPARSE)
+        assert first_alarm(model, X, FOUR) == code and "train_step" not in vars(model)
 
 
 def test_a_narrow_linear_layer_is_no_fault():

@@ -61,7 +61,8 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
             if not getattr(twin, "compiled", False) or twin.optimizer is None:
                 unreadable.append({"what": "the training", "why": "the model is not compiled: call `model.compile(optimizer, loss)` first"})
             elif batch is not None and not any(f.severity == "error" for f in examine(record)):
-                attempt("the training", lambda: record.facts.update(probe=probe(twin, *batch, _Listener(record), guess(record, batch[1]))))
+                targets = next(iter(keras.tree.flatten(batch[1])), None)
+                attempt("the training", lambda: record.facts.update(probe=probe(twin, *batch, _Listener(record), guess(record, targets))))
     return examine(record)
 
 
@@ -84,12 +85,18 @@ class _Listener:
 
 
 def _batch(x, y):
-    """The first examples, as the model takes them."""
+    """Some examples, as the model takes them: of arrays from anywhere, for many are sorted by class; of datasets the first."""
     if hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset) or hasattr(x, "collate_fn"):
         first = x[0] if isinstance(x, keras.utils.PyDataset) else next(iter(x))
         first = first if isinstance(first, (tuple, list)) else (first,)
         x, y = first[0], first[1] if len(first) > 1 else None
-    part = lambda value: np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)[:EXAMPLES]
+    chosen: dict = {}  # rows by number of examples, the same for all arrays; drawn from a generator of its own
+
+    def part(value) -> np.ndarray:
+        array = np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)
+        rows = chosen.setdefault(len(array), np.sort(np.random.default_rng(0).permutation(len(array))[:EXAMPLES]))
+        return array[rows]
+
     whole = lambda value: isinstance(value, list) and not (value and hasattr(value[0], "shape"))  # a list of numbers is an array
     return tuple(None if side is None else part(side) if whole(side) else keras.tree.map_structure(part, side) for side in (x, y))
 

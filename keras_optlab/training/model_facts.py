@@ -39,6 +39,7 @@ UNTOUCHED = (
     L.LSTM,
     L.GRU,
 )
+SPENT = 0.01  # of its largest rate: what a schedule leaves when it is over
 DROPOUTS = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.AlphaDropout)
 
 
@@ -50,7 +51,7 @@ def model_facts(model) -> dict:
         it ("linear" where nothing does, `None` where it is not known), the size of what it gives and of what each unit reads, the layer with weights that
         reads it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one
         number. "outputs": `{"name", "shape", "activation"}` of each output. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not
-        Keras' own. "optimizer": `{"name", "learning_rate", "scheduled"}`. "inputs": `{"treated", "rows"}`: whether a layer stands before the weights that may
+        Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated", "rows"}`: whether a layer stands before the weights that may
         bring numbers into range, and how many rows the embedding has that reads whole numbers.
     """
     readers = followers(model)
@@ -71,20 +72,23 @@ def with_rate(config: dict) -> dict:
     return with_rate(next(one["config"] for one in config.values() if isinstance(one, dict) and isinstance(one.get("config"), dict)))
 
 
-def rate_of(optimizer) -> tuple[float, bool]:
-    """The largest rate that an optimizer takes in its first 10,000 steps, and whether it has a schedule."""
+def rate_of(optimizer) -> tuple[float, int | None]:
+    """The largest rate that an optimizer takes in its first 10,000 steps, and from which of the first 100 steps a schedule leaves nearly nothing of it."""
     given = with_rate(optimizer.get_config())["learning_rate"]
     if not isinstance(given, dict):
-        return float(given), False
+        return float(given), None
     schedule = keras.optimizers.schedules.deserialize(given)
-    return max(float(schedule(step)) for step in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)), True
+    rates = {step: float(schedule(step)) for step in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)}
+    largest = max(rates.values())
+    late = [step for step in rates if max(rate for at, rate in rates.items() if at >= step) <= SPENT * largest]
+    return largest, late[0] if late and late[0] <= 100 else None
 
 
 def _optimizer(optimizer) -> dict | None:
     if optimizer is None:
         return None
-    rate, scheduled = rate_of(optimizer)
-    return {"name": type(optimizer).__name__, "learning_rate": rate, "scheduled": scheduled}
+    rate, over = rate_of(optimizer)
+    return {"name": type(optimizer).__name__, "learning_rate": rate, "over": over}
 
 
 def _layer(layer, readers) -> dict:

@@ -7,6 +7,8 @@ import time
 import keras
 import numpy as np
 
+from keras_optlab.diagnosis.rules.learning_rate_too_high import WORSE
+from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 from keras_optlab.training.model_facts import rate_of, with_rate
 from keras_optlab.training.resume import random_state, set_random_state
 
@@ -27,40 +29,49 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
         guess: loss of whoever knows only how often each class is there: a loss that starts above it must come below it. `None`: not known.
 
     Returns:
-        `{"loss": [one per step], "learned", "verdicts", "gain", "penalty", "predictions", "rate"}`. "verdicts" is empty where the batch was learned, else it
-        says of other trials whether it was then: "own standardized" (the given optimizer, inputs in range), "adam", "standardized" (Adam, inputs in range).
+        `{"loss": [one per step, without penalties on weights], "learned", "verdicts", "gain", "penalty", "predictions", "rate"}`. "verdicts" is empty where the
+        batch was learned, else it says of other trials whether it was then: "own standardized" (the given optimizer, inputs in range; where the first trial was
+        thrown off, it need only fall), "adam", "standardized" (Adam, inputs in range).
         "gain" is the share by which the best of all trials lowered the loss; "penalty" is what regularization adds to the first one.
 
     Raises:
         Exception: whatever the model's step raises.
     """
     until = time.monotonic() + SECONDS
-    with kept(model):
-        rate = _own_optimizer(model)
+    with kept(model), _packed_as_in_fit(model):
+        rate, over = rate_of(model.optimizer)
+        _own_optimizer(model, None if over is not None else rate)
         start = _values(model)
-        found = {"penalty": float(sum(float(np.mean(keras.ops.convert_to_numpy(p))) for p in model.losses)), "rate": rate}
+        found = {"penalty": _penalty(model), "rate": rate}
         found["predictions"] = predictions(keras.ops.convert_to_numpy(keras.tree.flatten(model.predict_on_batch(x))[0]))
-        guess = math.inf if guess is None else guess + found["penalty"]
+        guess = math.inf if guess is None else guess
         found["loss"] = _train(model, x, y, until, guess, listener)
         found["gain"], found["verdicts"] = gain(found["loss"], guess), {}
         found["learned"] = found["gain"] > LEARNED
         if not found["learned"]:
 
-            def trial(inputs, begun, rate) -> bool:
+            def trial(inputs, begun, rate=None, enough=LEARNED) -> bool:
                 for variable, value in zip([*model.variables, *model.optimizer.variables], begun):
                     variable.assign(value)
-                model.optimizer.learning_rate = rate
+                if rate is not None:
+                    model.optimizer.learning_rate = rate
                 gained = gain(_train(model, inputs, y, until, guess), guess)
                 found["gain"] = max(found["gain"], gained)
-                return gained > LEARNED
+                return gained > enough
 
             scaled = standardized(x)
-            found["verdicts"]["own standardized"] = trial(scaled, start, rate)
+            found["verdicts"]["own standardized"] = trial(scaled, start, enough=GAIN if _thrown_off(found["loss"]) else LEARNED)
             _use(model, keras.optimizers.Adam())
             begun = [*start[: len(model.variables)], *_values(model)[len(model.variables) :]]
             found["verdicts"]["adam"] = any(trial(x, begun, rate) for rate in RATES)
             found["verdicts"]["standardized"] = any(trial(scaled, begun, rate) for rate in RATES)
     return found
+
+
+def _penalty(model) -> float:
+    """What regularization of weights adds to the loss; losses that a model adds for other reasons, as variational ones do, are what it is to learn."""
+    regularized = [v for v in model.trainable_variables if getattr(v, "regularizer", None)]
+    return float(sum(float(keras.ops.convert_to_numpy(v.regularizer(v))) for v in regularized))
 
 
 def _values(model) -> list[np.ndarray]:
@@ -73,6 +84,10 @@ def gain(losses: list[float], guess: float = math.inf) -> float:
         return -1.0
     begun = min(losses[0], guess)
     return max(-1.0, (begun - float(np.mean(losses[-5:]))) / max(abs(begun), 1e-7))
+
+
+def _thrown_off(losses: list[float]) -> bool:
+    return not np.isfinite(losses).all() or max(losses) > WORSE * losses[0]
 
 
 def predictions(values: np.ndarray) -> dict:
@@ -115,13 +130,31 @@ def kept(model):
         set_random_state(randomness)
 
 
-def _own_optimizer(model) -> float:
-    """Gives the model a twin of its optimizer with a rate that can be changed; returns the rate."""
-    rate, _ = rate_of(model.optimizer)
+@contextlib.contextmanager
+def _packed_as_in_fit(model):
+    """Gives a train step of the user's own the (x, y) that `fit` gives it, not the (x, y, None) of `train_on_batch`: many unpack two."""
+    if type(model).train_step is keras.Model.train_step:
+        yield
+        return
+    own = model.train_step
+
+    def train_step(*state_and_data):
+        *state, data = state_and_data
+        return own(*state, keras.utils.pack_x_y_sample_weight(*keras.utils.unpack_x_y_sample_weight(data)))
+
+    vars(model)["train_step"] = train_step  # past the attribute tracking of Keras
+    try:
+        yield
+    finally:
+        del vars(model)["train_step"]
+
+
+def _own_optimizer(model, rate: float | None) -> None:
+    """Gives the model a twin of its optimizer with one rate; `None`: with its own schedule."""
     config = keras.saving.serialize_keras_object(model.optimizer)
-    with_rate(config["config"])["learning_rate"] = rate
+    if rate is not None:
+        with_rate(config["config"])["learning_rate"] = rate
     _use(model, keras.saving.deserialize_keras_object(config))
-    return rate
 
 
 def _use(model, optimizer) -> None:
@@ -133,13 +166,14 @@ def _train(model, x, y, until: float, guess: float, listener=None) -> list[float
     from keras_optlab.training import instrument
 
     switch = instrument.listen(model, listener) if listener is not None else None
-    losses = []
+    losses, regularized = [], _penalty(model) > 0
     try:
         for step in range(MOST):
             if step and step % STEPS == 0 and (gain(losses, guess) > LEARNED or np.mean(losses[-10:]) > FALLING * np.mean(losses[-20:-10])):
                 break
             model.reset_metrics()
-            losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]))
+            penalty = _penalty(model) if regularized else 0.0  # weights that shrink are not yet a batch that is learned
+            losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]) - penalty)
             if not math.isfinite(losses[-1]) or time.monotonic() > until:
                 break
     finally:

@@ -41,7 +41,7 @@ FOLLOWS_FROM = {  # the first one that began no later is the cause
     "dead-units": ("bad-input-range", "learning-rate-too-high", "exploding-gradient", "non-finite", "poor-initialization"),
     "vanishing-gradient": ("poor-initialization", "wrong-head", "learning-rate-too-high", "dead-units", "exploding-gradient", "non-finite"),
     "learning-rate-too-high": ("non-finite-input", "bad-labels", "wrong-head", "wrong-loss"),
-    "loss-not-decreasing": (*STATIC, "vanishing-gradient", "dead-units"),
+    "loss-not-decreasing": (*STATIC, "vanishing-gradient", "dead-units", "non-finite", "exploding-gradient", "learning-rate-too-high"),
 }
 
 

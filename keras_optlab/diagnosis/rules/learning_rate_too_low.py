@@ -1,9 +1,11 @@
-"""A rate at which the weights hardly move, though the same net learns at a usual one.
+"""A rate at which the weights hardly move, though the same net learns at a usual one; or a schedule that is over before it has learned.
 
-Needs: update and weight norms of a trial training on one batch, and whether Adam at a usual rate learned that batch.
-Thresholds: no layer's update is above SLOW of its weights in any measured step (healthy: about 1e-3), and Adam learned the batch.
+Needs: update and weight norms of a trial training on one batch, from which of its first 100 steps a schedule leaves nearly nothing of its largest rate, and
+whether Adam at a usual rate learned that batch.
+Thresholds: no layer's update is above SLOW of its weights in any measured step (healthy: about 1e-3), or the schedule was over within the trial, which runs at
+the scheduled rates then; and Adam learned the batch.
 Not to be confused with: vanishing gradients (some layers still move), fine-tuning at 1e-5 (its updates are some 1e-4 of the weights), warm-up (a schedule is
-judged at its highest rate).
+judged at its highest rate), a short schedule for a short training (its trial learns).
 """
 
 import numpy as np
@@ -19,6 +21,11 @@ def find(record: Record) -> list[Finding]:
     probe = record.facts.get("probe")
     if not probe or probe["learned"] or not probe["verdicts"].get("adam") or not len(record):
         return []
+    over = (record.facts.get("optimizer") or {}).get("over")
+    if over is not None:
+        message = f"The schedule has used up its rate of {probe['rate']:.3g} by step {over}, before a batch is learned, while Adam at a usual rate learns it."
+        advice = "Count a schedule in steps of training, not in epochs: `decay_steps = epochs * len(x) // batch_size`."
+        return [Finding(CODE, "warning", None, over, record.steps[-1], {"learning_rate": probe["rate"], "over": float(over)}, message, advice)]
     with np.errstate(all="ignore"):
         moved = np.nanmax(np.where(np.isfinite(record.per_layer("update_norm")), record.per_layer("update_norm") / record.per_layer("weight_norm"), 0))
     if not moved <= SLOW:

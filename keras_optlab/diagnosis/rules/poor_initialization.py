@@ -12,7 +12,7 @@ from keras_optlab.diagnosis.heads import stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "poor-initialization"
-SMALL, LARGE = 0.05, 10.0
+SMALL, LARGE = 0.05, 5.0
 
 
 def find(record: Record) -> list[Finding]:
