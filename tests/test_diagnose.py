@@ -73,7 +73,6 @@ def first_alarm(model, x, y, **more):
         ("wrong-head", {"units": 1, "loss": "mse"}, X, TWO),
         ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, FOUR),
         ("wrong-head", {"units": 3}, X, FOUR),
-        ("wrong-head", {"activation": "relu", "hidden": ("relu", "relu")}, X, FOUR),
         ("wrong-head", {"activation": "tanh", "loss": ONE_HOT}, X, ROWS),
         ("wrong-head", {"activation": "softmax", "loss": ONE_HOT}, X, np.maximum(ROWS, ROWS[::-1])),
         ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": "mse"}, X, 3 * X[:, 0]),
@@ -115,7 +114,6 @@ def test_what_form_alone_tells(code, model, x, y):
         ("poor-initialization", lambda: of_digits(hidden=("relu",) * 4, init=keras.initializers.RandomNormal(stddev=1e-5, seed=0)), PIXELS),
         ("dropout-too-high", lambda: of_digits(dropout=0.95), PIXELS),
         ("regularization-too-strong", lambda: of_digits(width=256, l2=1.0), PIXELS),
-        ("regularization-too-strong", lambda: of_digits(Adam(1e-2), hidden=("relu",) * 3, l2=0.2), PIXELS),
     ],
 )
 def test_what_a_trial_tells(code, make, x):
@@ -332,6 +330,13 @@ def test_a_step_of_the_users_own_gets_what_fit_gives_it():
         model = TwoOnly(inputs, L.Dense(4, "softmax")(L.Dense(16, "relu")(inputs)))
         model.compile(Adam(rate), SPARSE)
         assert first_alarm(model, X, FOUR) == code and "train_step" not in vars(model)
+
+
+@pytest.mark.parametrize(("learned", "adam", "found"), [(False, False, ["regularization-too-strong"]), (False, True, []), (True, False, [])])
+def test_a_penalty_above_the_loss_is_told_of_where_no_trial_learned(learned, adam, found):
+    record = Record()
+    record.facts["probe"] = {"loss": [2.3, 2.3], "penalty": 5.0, "learned": learned, "verdicts": {"adam": adam}, "gain": 0.0, "rate": 1e-3}
+    assert alarms(examine(record, ignore=["loss-not-decreasing"])) == found
 
 
 def test_a_narrow_linear_layer_is_no_fault():
