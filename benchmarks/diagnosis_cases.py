@@ -86,8 +86,9 @@ class Case:
 
 
 def cases(seeds: int = 1) -> list[Case]:
-    """All of them, seed by seed."""
-    return [Case(*pair, change, seed) for seed in range(seeds) for change in (*VARIANTS, *FAULTS) for pair in change.pairs]
+    """All of them, seed by seed; of each change first one, then the next, so that the first of them are of all kinds."""
+    changes = [(rank, change, pair) for change in (*VARIANTS, *FAULTS) for rank, pair in enumerate(change.pairs)]
+    return [Case(*pair, change, seed) for seed in range(seeds) for _, change, pair in sorted(changes, key=lambda one: one[0])]
 
 
 def done(file: Path) -> dict[str, dict]:
@@ -140,7 +141,9 @@ def check(file: Path, seeds: int, only: str, minutes: float) -> None:
         print(f"{kind}: {len(chosen)} runs of {len({c.definition for c in chosen})} definitions, {len(wrong)} not as said")
         for case in wrong:
             run, guess = runs[case.name], case.program.guess()
-            print(f"  {case.name}: score {run['score']}, guess {guess:.2f}, reference {SOUND[case.net, case.data][-1]}, {run['seconds']} s, {run['raised'] or ''}")
+            print(
+                f"  {case.name}: score {run['score']}, guess {guess:.2f}, reference {SOUND[case.net, case.data][-1]}, {run['seconds']} s, {run['raised'] or ''}"
+            )
     print(f"{len(wanted) - len(known)} not run, {sum(runs[c.name]['seconds'] for c in known):.0f} s of training")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from diagnosis_programs import PAIRS, Program, load
+from diagnosis_programs import CLASSES, PAIRS, REGRESSION, SEVERAL, Program, load, of
 from keras import layers as L
 
 
@@ -39,17 +39,6 @@ def fault(code: str, pairs, *also: str, layer: str | None = None, early: bool = 
         return inject
 
     return add
-
-
-def of(*names: str) -> tuple:
-    """The pairs with one of these nets or data sets, or "net data"."""
-    return tuple(pair for pair in PAIRS if set(pair) & set(names) or " ".join(pair) in names)
-
-
-REGRESSION = of("regression")
-CLASSES = tuple(pair for pair in PAIRS if pair not in REGRESSION)
-SEVERAL = tuple(pair for pair in CLASSES if "cancer" not in pair)
-PIXELS = of("mlp", "cnn", "resnet", "lstm", "attention")
 
 
 @fault("wrong-head", SEVERAL, "wrong-loss", "bad-labels", layer="head", early=True)
@@ -281,15 +270,16 @@ def one_unit_wide(p):
 
 @fault("input-bound", of("mlp digits", "cnn digits", "lstm digits", "table", "resnet signs"))
 def slow_input(p):
-    p.wait, p.epochs = 0.03, 3
-    p.feed = _sleeping
+    """Each batch takes 40 ms to come, a step 2."""
+    p.wait, p.epochs = 0.04, -(-150 // p.steps)
 
+    def batches(x, y, batch_size):
+        while True:
+            for i in range(0, len(x), batch_size):
+                time.sleep(p.wait)
+                yield x[i : i + batch_size], y[i : i + batch_size]
 
-def _sleeping(x, y, batch_size):
-    while True:
-        for i in range(0, len(x), batch_size):
-            time.sleep(0.03)
-            yield x[i : i + batch_size], y[i : i + batch_size]
+    p.feed = batches
 
 
 @fault("skipped-steps", of("mlp", "cnn", "attention", "table"), "non-finite")

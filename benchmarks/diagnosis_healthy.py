@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from diagnosis_faults import of
-from diagnosis_programs import ADAM, PAIRS, Program
+from diagnosis_programs import ADAM, PAIRS, Program, of
 from keras import layers as L
 
 from keras_optlab import optimizers as ours
@@ -316,5 +315,3 @@ def few_epochs(p):
 @variant("cnn digits", "mlp digits")
 def many_epochs(p):
     p.epochs *= 4
-
-
