@@ -140,10 +140,8 @@ def check(file: Path, seeds: int, only: str, minutes: float) -> None:
         wrong = [case for case in chosen if not as_said(case, runs[case.name])]
         print(f"{kind}: {len(chosen)} runs of {len({c.definition for c in chosen})} definitions, {len(wrong)} not as said")
         for case in wrong:
-            run, guess = runs[case.name], case.program.guess()
-            print(
-                f"  {case.name}: score {run['score']}, guess {guess:.2f}, reference {SOUND[case.net, case.data][-1]}, {run['seconds']} s, {run['raised'] or ''}"
-            )
+            run, guess, reference = runs[case.name], case.program.guess(), SOUND[case.net, case.data][-1]
+            print(f"  {case.name}: score {run['score']}, guess {guess:.2f}, reference {reference}, {run['seconds']} s, {run['raised'] or ''}")
     print(f"{len(wanted) - len(known)} not run, {sum(runs[c.name]['seconds'] for c in known):.0f} s of training")
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CODES = """wrong-head wrong-loss bad-input-range non-finite-input bad-labels class-imbalance train-validation-mismatch learning-rate-too-high learning-rate-too-low
-vanishing-gradient exploding-gradient gradient-spike dead-units saturated-activation missing-nonlinearity poor-initialization missing-normalization
-dropout-too-high regularization-too-strong stale-batch-norm constant-prediction clipped-loss non-finite loss-not-decreasing oscillating-loss slow-convergence
-overfitting underfitting unchanged-weights skipped-steps input-bound unreadable""".split()
+CODES = """
+wrong-head wrong-loss bad-input-range non-finite-input bad-labels class-imbalance train-validation-mismatch learning-rate-too-high
+learning-rate-too-low vanishing-gradient exploding-gradient gradient-spike dead-units saturated-activation missing-nonlinearity poor-initialization
+missing-normalization dropout-too-high regularization-too-strong stale-batch-norm constant-prediction clipped-loss non-finite loss-not-decreasing
+oscillating-loss slow-convergence overfitting underfitting unchanged-weights skipped-steps input-bound unreadable
+""".split()
 
 
 @pytest.fixture(scope="module")
