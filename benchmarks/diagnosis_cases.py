@@ -87,7 +87,7 @@ class Case:
 
 def cases(seeds: int = 1) -> list[Case]:
     """All of them, seed by seed; of each change first one, then the next, so that the first of them are of all kinds."""
-    changes = [(rank, change, pair) for change in (*VARIANTS, *FAULTS) for rank, pair in enumerate(change.pairs)]
+    changes = [(rank, change, pair) for change in (*FAULTS, *VARIANTS) for rank, pair in enumerate(change.pairs)]
     return [Case(*pair, change, seed) for seed in range(seeds) for _, change, pair in sorted(changes, key=lambda one: one[0])]
 
 

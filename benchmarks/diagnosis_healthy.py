@@ -67,7 +67,7 @@ trained_by("plain_sgd", K.SGD, 0.1, "mlp digits", "table cancer", "table wine")
 trained_by("sgd_nesterov", lambda rate: K.SGD(rate, momentum=0.9, nesterov=True), 0.02, "cnn digits", "resnet signs")
 trained_by("adam", K.Adam, 1e-3, "mlp digits", "cnn fashion")
 trained_by("adam_large_rate", K.Adam, 1e-2, "mlp digits", "table cancer")
-trained_by("adam_small_rate", K.Adam, 3e-4, "cnn digits", "cnn fashion")
+trained_by("adam_small_rate", K.Adam, 4e-4, "cnn digits", "mlp digits")
 trained_by("adamw", lambda rate: K.AdamW(rate, weight_decay=0.01), None, "attention", "resnet signs")
 trained_by("amsgrad", lambda rate: K.Adam(rate, amsgrad=True), None, "cnn cifar", "lstm digits")
 trained_by("rmsprop", K.RMSprop, 1e-3, "mlp signs", "cnn digits", "regression area")
@@ -80,18 +80,18 @@ trained_by("clipped_gradients", lambda rate: K.Adam(rate, clipnorm=1.0), None, "
 trained_by("averaged_weights", lambda rate: K.Adam(rate, use_ema=True, ema_momentum=0.95, ema_overwrite_frequency=5), None, "cnn digits", "table wine")
 trained_by("accumulated_gradients", lambda rate: K.Adam(rate, gradient_accumulation_steps=4), 4e-3, "cnn digits", "table wine")
 trained_by("lion", ours.Lion, 3e-4, "mlp digits", "attention")
-trained_by("muon", ours.Muon, 5e-3, "cnn digits", "mlp signs")
+trained_by("muon", ours.Muon, 5e-3, "cnn digits", "mlp digits")
 trained_by("soap", ours.SOAP, 3e-3, "mlp digits", "table cancer")
 trained_by("prodigy", ours.Prodigy, 1.0, "mlp digits", "cnn digits")
 trained_by("lamb", ours.LAMB, 0.01, "cnn digits", "table cancer")
 trained_by("lookahead", lambda rate: ours.Lookahead(ours.AdamW(rate), k=5), 3e-3, "cnn digits", "mlp digits")
-trained_by("cautious", lambda rate: ours.Cautious(ours.AdamW(rate)), 2e-3, "attention", "lstm digits")
+trained_by("cautious", lambda rate: ours.Cautious(ours.AdamW(rate)), 3e-3, "attention", "mlp digits")
 trained_by("adam_8bit", ours.Adam8bit, 1e-3, "mlp digits", "cnn fashion")
 attached("schedule_free", ours.ScheduleFreeAdamW, 2.5e-3, "mlp digits", "cnn digits", "resnet fashion")
 attached("sharpness_aware", lambda rate: ours.SAM(ours.SGDW(rate, momentum=0.9)), 0.02, "cnn fashion", "mlp digits")
 scheduled("cosine", K.Adam, lambda steps: Cosine(3e-3, steps), "cnn fashion", "cnn cifar")
 scheduled("one_cycle", lambda rate: ours.SGDW(rate, momentum=0.9), lambda steps: OneCycle(0.1, steps), "resnet fashion", "mlp digits")
-scheduled("warm_up", K.AdamW, lambda steps: Warmup(Cosine(3e-3, steps - steps // 5), steps // 5), "attention", "lstm digits")
+scheduled("warm_up", K.AdamW, lambda steps: Warmup(Cosine(3e-3, steps - steps // 5), steps // 5), "attention", "mlp digits")
 scheduled("long_warm_up", K.Adam, lambda steps: Warmup(3e-3, steps // 2), "cnn digits", "mlp signs")
 scheduled("steps_down", K.Adam, lambda steps: K.schedules.PiecewiseConstantDecay([steps // 2], [3e-3, 3e-4]), "cnn fashion", "resnet signs")
 scheduled("exponential_decay", K.SGD, lambda steps: K.schedules.ExponentialDecay(0.2, steps, 0.1), "mlp digits", "table cancer")
@@ -114,7 +114,7 @@ def batch_of_512(p):
 
 @variant("table", "regression diabetes")
 def whole_data(p):
-    p.batch_size, p.epochs, p.optimizer, p.rate = len(p.train[0]), 150, ADAM, 1e-2
+    p.batch_size, p.epochs, p.optimizer, p.rate = len(p.train[0]), 60, ADAM, 2e-2
 
 
 @variant("cnn fashion", "mlp digits", "attention")
@@ -144,7 +144,7 @@ def gelu(p):
 
 @variant("mlp digits", "table cancer", "regression area")
 def selu(p):
-    p.depth = 4
+    p.depth, p.optimizer, p.rate = 4, ADAM, 2e-3
     p.hidden |= {"activation": "selu", "kernel_initializer": "lecun_normal"}
 
 

@@ -266,7 +266,7 @@ def attention(p, h, hidden):
 
 NETS = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "lstm": lstm, "attention": attention, "table": mlp, "regression": mlp}
 
-# net, data: optimizer, rate, epochs, batch size, score that is called sound (the mean of three seeds of --check)
+# net, data: optimizer, rate, epochs, batch size, score of a sound run, as --check shows it
 SOUND = {
     ("mlp", "digits"): (SGD, 0.05, 10, 32, 0.965),
     ("cnn", "fashion"): (SGD, 0.03, 8, 32, 0.81),
