@@ -12,6 +12,7 @@ import argparse
 import fnmatch
 import functools
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class Case:
         return self.program.score(model)
 
     def healthy(self, score: float | None) -> bool:
-        """Whether a run with this score is; `None` is one that raised."""
+        """Whether a run with this score is; `None`: it raised, or predicts NaN."""
         guess = self.program.guess()
         return score is not None and score >= guess + NEEDED * (SOUND[self.net, self.data][-1] - guess)
 
@@ -115,6 +116,7 @@ def train(case: Case, callbacks=()) -> dict:
     seconds = time.perf_counter() - begun
     if raised is None:
         score = case.score(model)
+        score = score if math.isfinite(score) else None
     run = {"case": case.name, "healthy": case.healthy(score), "score": score, "seconds": round(seconds, 2), "raised": raised}
     if case.expected == "input-bound":
         run["waited"] = case.program.wait * case.program.steps * case.program.epochs

@@ -163,7 +163,7 @@ def leaky(p):
     p.hidden["activation"] = "leaky_relu"
 
 
-@variant("cnn digits", "cnn fashion", "cnn cifar")
+@variant("mlp digits", "cnn digits", "cnn cifar")
 def raw_pixels_that_learn(p):
     p.inputs(lambda x: x * 255)
     p.optimizer, p.rate = ADAM, 1e-3
