@@ -254,7 +254,7 @@ def augmented(p):
     p.epochs = int(1.5 * p.epochs)
 
 
-@variant("cnn digits", "mlp signs")
+@variant("cnn digits", "mlp digits")
 def noisy_inputs(p):
     p.first.append(L.GaussianNoise(0.1))
 
