@@ -87,9 +87,9 @@ class Case:
 
 
 def cases(seeds: int = 1) -> list[Case]:
-    """All of them, seed by seed; of each change first one, then the next, so that the first of them are of all kinds."""
-    changes = [(rank, change, pair) for change in (*FAULTS, *VARIANTS) for rank, pair in enumerate(change.pairs)]
-    return [Case(*pair, change, seed) for seed in range(seeds) for _, change, pair in sorted(changes, key=lambda one: one[0])]
+    """All of them, seed by seed, faults and variants by turns, of each first one program: the first of them are of all kinds."""
+    changes = [(rank, place, change, pair) for kind in (FAULTS, VARIANTS) for place, change in enumerate(kind) for rank, pair in enumerate(change.pairs)]
+    return [Case(*pair, change, seed) for seed in range(seeds) for _, _, change, pair in sorted(changes, key=lambda one: one[:2])]
 
 
 def done(file: Path) -> dict[str, dict]:

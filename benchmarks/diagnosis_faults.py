@@ -174,7 +174,7 @@ def sigmoid_depth(p):
     p.depth, p.hidden["activation"] = 10, "sigmoid"
 
 
-@fault("missing-nonlinearity", of("mlp signs", "cnn cifar", "resnet", "regression"), "underfitting", early=True)
+@fault("missing-nonlinearity", of("mlp signs", "cnn cifar", "resnet"), "underfitting", early=True)
 def no_activations(p):
     p.hidden["activation"] = "linear"
 
