@@ -103,7 +103,7 @@ def crossentropy_for_regression(p):
     p.activation, p.loss = "sigmoid", "binary_crossentropy"
 
 
-@fault("bad-labels", of("mlp digits", "cnn fashion", "cnn digits", "resnet", "table wine"), "wrong-head", layer="head", early=True)
+@fault("bad-labels", of("mlp digits", "cnn fashion", "cnn digits", "resnet", "table wine"), "wrong-head", early=True)
 def labels_from_one(p):
     p.labels(lambda y: y + 1)
 
