@@ -19,6 +19,7 @@ class Head(NamedTuple):
 
     Attributes:
         name: how messages call it.
+        layer: name of the layer that makes its numbers, `None` where it is not known.
         units: length of its last axis, `None` where it is not known.
         activation: function that it ends with, "linear" for none, `None` where it is not known.
         loss: name of Keras' loss, or `None`.
@@ -28,6 +29,7 @@ class Head(NamedTuple):
     """
 
     name: str
+    layer: str | None
     units: int | None
     activation: str | None
     loss: str | None
@@ -60,7 +62,18 @@ def heads(record: Record) -> list[Head]:
         target = targets[i] if len(targets) == len(outputs) and targets[i] and targets[i].get("max") is not None else None
         shape, name = output["shape"], f"output `{output['name']}`" if len(outputs) > 1 else "the model"
         places = None if None in shape[:-1] else math.prod(shape[:-1])
-        found.append(Head(name, shape[-1] if shape else None, output["activation"], loss and loss["name"], bool(loss and loss["from_logits"]), target, places))
+        found.append(
+            Head(
+                name,
+                output["layer"],
+                shape[-1] if shape else None,
+                output["activation"],
+                loss and loss["name"],
+                bool(loss and loss["from_logits"]),
+                target,
+                places,
+            )
+        )
     return found
 
 

@@ -50,7 +50,7 @@ def model_facts(model) -> dict:
         "layers": for each layer with weights or a rate `{"name", "kind", "activation", "units", "inputs", "into", "rate", "scale", "constant"}`: what follows
         it ("linear" where nothing does, `None` where it is not known), the size of what it gives and of what each unit reads, the layer with weights that
         reads it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one
-        number. "outputs": `{"name", "shape", "activation"}` of each output. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not
+        number. "outputs": `{"name", "shape", "layer", "activation"}` of each output. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not
         Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated", "rows"}`: whether a layer stands before the weights that may
         bring numbers into range, and how many rows the embedding has that reads whole numbers.
     """
@@ -135,16 +135,17 @@ def _outputs(model, every) -> list[dict]:
     except (AttributeError, ValueError):
         return []
     names = getattr(model, "output_names", None) or [None] * len(outputs)
-    return [{"name": name, "shape": list(x.shape[1:]), "activation": _head(makers, x)} for name, x in zip(names, outputs)]
+    return [{"name": name, "shape": list(x.shape[1:]), **_head(makers, x)} for name, x in zip(names, outputs)]
 
 
-def _head(makers, x) -> str | None:
-    """What the numbers of an output have gone through last; `None` where that is not known."""
+def _head(makers, x) -> dict:
+    """Which layer has made the numbers of an output, and what function they have gone through last; `None` where that is not known."""
     layer = makers.get(id(x))
     while isinstance(layer, SAME):
         (x,) = keras.tree.flatten(layer.input)
         layer = makers.get(id(x))
-    return _function(layer) if isinstance(layer, (*WEIGHTED, *FUNCTIONS)) else None
+    known = isinstance(layer, (*WEIGHTED, *FUNCTIONS))
+    return {"layer": layer.name if known else None, "activation": _function(layer) if known else None}
 
 
 def _losses(model) -> list[dict | None]:

@@ -19,8 +19,8 @@ BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
 def find(record: Record) -> list[Finding]:
-    found = [_judged(head, stuck(record)) for head in heads(record)]
-    return [Finding(CODE, severity, None, 0, 0, evidence, message, advice) for severity, evidence, message, advice in filter(None, found)]
+    judged = [(head.layer, _judged(head, stuck(record))) for head in heads(record)]
+    return [Finding(CODE, one[0], layer, 0, 0, *one[1:]) for layer, one in judged if one]
 
 
 def _judged(head: Head, is_stuck: bool):
