@@ -24,6 +24,11 @@ PIXELS, DIGITS = load_digits(return_X_y=True)
 PIXELS = PIXELS.astype("float32").reshape(-1, 8, 8, 1) / 16
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    monkeypatch.setattr(probe, "SECONDS", np.inf)
+
+
 def net(units=4, activation="softmax", loss=SPARSE, optimizer=None, shape=(8,), hidden=("relu",), width=32, init="glorot_uniform", dropout=0.0, l2=0.0):
     keras.utils.set_random_seed(0)
     body = [L.Flatten()] if len(shape) > 1 else []
@@ -159,6 +164,12 @@ SOUND = {
     "a loss of its own": (of_its_own_losses, X, None),
     "four examples": (lambda: net(1, "sigmoid", BINARY, SGD(0.1), (2,), ("tanh",), 8), np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]]), np.array([0, 1, 1, 0])),
 }
+
+
+def test_what_was_cut_short_shows_nothing(monkeypatch):
+    monkeypatch.setattr(probe, "SECONDS", 0.0)
+    assert first_alarm(conv(SGD(100.0)), PIXELS, DIGITS) is None
+    assert first_alarm(net(1), X, TWO) == "wrong-head"
 
 
 SLOW = ("logits", "sigmoid, squared error", "penalty", "autoencoder", "four examples", "slow", "linear regression")

@@ -29,10 +29,10 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
         guess: loss of whoever knows only how often each class is there: a loss that starts above it must come below it. `None`: not known.
 
     Returns:
-        `{"loss": [one per step, without penalties on weights], "learned", "verdicts", "gain", "penalty", "predictions", "rate"}`. "verdicts" is empty where the
-        batch was learned, else it says of other trials whether it was then: "own standardized" (the given optimizer, inputs in range; where the first trial was
-        thrown off, it need only fall), "adam", "standardized" (Adam, inputs in range).
-        "gain" is the share by which the best of all trials lowered the loss; "penalty" is what regularization adds to the first one.
+        `{"loss": [one per step, without penalties on weights], "learned", "verdicts", "gain", "penalty", "predictions", "rate"}`. "learned" is `None` where the
+        time was up before that showed. "verdicts" is empty where the batch was learned or the time was up, else it says of other trials whether it was learned
+        then: "own standardized" (the given optimizer, inputs in range; where the first trial was thrown off, it need only fall), "adam", "standardized" (Adam,
+        inputs in range). "gain" is the share by which the best of all trials lowered the loss; "penalty" is what regularization adds to the first one.
 
     Raises:
         Exception: whatever the model's step raises.
@@ -47,8 +47,8 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
         guess = math.inf if guess is None else guess
         found["loss"] = _train(model, x, y, until, guess, listener)
         found["gain"], found["verdicts"] = gain(found["loss"], guess), {}
-        found["learned"] = found["gain"] > LEARNED
-        if not found["learned"]:
+        found["learned"] = found["gain"] > LEARNED or (None if time.monotonic() > until else False)
+        if found["learned"] is False:
 
             def trial(inputs, begun, rate=None, enough=LEARNED) -> bool:
                 for variable, value in zip([*model.variables, *model.optimizer.variables], begun):
@@ -65,6 +65,8 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
             begun = [*start[: len(model.variables)], *_values(model)[len(model.variables) :]]
             found["verdicts"]["adam"] = any(trial(x, begun, rate) for rate in RATES)
             found["verdicts"]["standardized"] = any(trial(scaled, begun, rate) for rate in RATES)
+            if time.monotonic() > until:
+                found["verdicts"] = {}  # a trial that was cut short shows nothing
     return found
 
 
