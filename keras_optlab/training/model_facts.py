@@ -24,7 +24,6 @@ LINEAR = (
 )
 FUNCTIONS = (L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax)
 SAME = (L.Flatten, L.Reshape, L.Permute, L.Dropout, L.RepeatVector)  # what leaves the numbers of a head as they are
-TREATED = (L.Normalization, L.BatchNormalization, L.LayerNormalization, L.GroupNormalization, L.UnitNormalization, L.Embedding, L.Discretization, L.Hashing)
 UNTOUCHED = (
     L.InputLayer,
     L.Flatten,
@@ -179,6 +178,6 @@ def _inputs(every) -> dict:
             return {"treated": True, "rows": int(layer.input_dim), "layer": layer.name}
         if isinstance(layer, WEIGHTED) and layer.weights:
             return {"treated": False, "rows": None, "layer": layer.name}
-        if isinstance(layer, TREATED) or not isinstance(layer, UNTOUCHED):
+        if not isinstance(layer, UNTOUCHED):
             return {"treated": True, "rows": None, "layer": layer.name}
     return {"treated": True, "rows": None, "layer": None}

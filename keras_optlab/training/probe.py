@@ -29,7 +29,7 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
         guess: loss of whoever knows only how often each class is there: a loss that starts above it must come below it. `None`: not known.
 
     Returns:
-        `{"loss": [one per step, without penalties on weights], "learned", "verdicts", "gain", "penalty", "predictions", "rate"}`. "learned" is `None` where the
+        `{"loss": [one per step, without penalties on weights], "learned", "verdicts", "gain", "penalty", "rate"}`. "learned" is `None` where the
         time was up before that showed. "verdicts" is empty where the batch was learned or the time was up, else it says of other trials whether it was learned
         then: "own standardized" (the given optimizer, inputs in range; where the first trial was thrown off, it need only fall), "adam", "standardized" (Adam,
         inputs in range). "gain" is the share by which the best of all trials lowered the loss; "penalty" is what regularization adds to the first one.
@@ -43,7 +43,6 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
         _own_optimizer(model, None if over is not None else rate)
         start = _values(model)
         found = {"penalty": _penalty(model), "rate": rate}
-        found["predictions"] = predictions(keras.ops.convert_to_numpy(keras.tree.flatten(model.predict_on_batch(x))[0]))
         guess = math.inf if guess is None else guess
         found["loss"] = _train(model, x, y, until, guess, listener)
         found["gain"], found["verdicts"] = gain(found["loss"], guess), {}
@@ -92,17 +91,6 @@ def _thrown_off(losses: list[float]) -> bool:
     return not np.isfinite(losses).all() or max(losses) > WORSE * losses[0]
 
 
-def predictions(values: np.ndarray) -> dict:
-    """What stands in the predictions for a batch: their range, the sum of each row, and how much they differ between examples."""
-    rows = np.asarray(values, "float64").reshape(len(values), -1)
-    good = np.isfinite(rows)
-    if not good.all():
-        return {"nonfinite": float(1 - good.mean())}
-    sums = rows.sum(1)
-    facts = {"nonfinite": 0.0, "min": rows.min(), "max": rows.max(), "least_sum": sums.min(), "most_sum": sums.max(), "spread": rows.std(0).max()}
-    return {name: float(value) for name, value in facts.items()}
-
-
 def standardized(x):
     """Inputs with mean 0 and deviation 1: of tables for each column, of images and the like over all."""
 
@@ -118,7 +106,7 @@ def standardized(x):
 @contextlib.contextmanager
 def kept(model):
     """Puts back weights, optimizer, train function and the global random numbers."""
-    names = ("optimizer", "train_function", "predict_function", "steps_per_execution")
+    names = ("optimizer", "train_function", "steps_per_execution")
     before, randomness = {name: getattr(model, name) for name in names if hasattr(model, name)}, random_state()
     values = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
     variables = list(model.variables)
