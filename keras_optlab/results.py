@@ -2,14 +2,14 @@
 
 import base64
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 from pathlib import Path
 
-import keras
 import numpy as np
+
+from keras_optlab.diagnosis import Finding, Record
+from keras_optlab.diagnosis.telling import measured, versions
 
 MISTAKES = 24
 
@@ -105,9 +105,6 @@ def of_training(history: dict, data, model, code: str, monitor=None, seed: int |
 
 
 def facts(data) -> dict:
-    from keras_optlab import __version__
-
-    packages = {"keras_optlab": __version__} | {n: version(n) for n in ("keras", keras.backend.backend(), "optuna", "numpy")}
     return {
         "title": data.name,
         "created": datetime.datetime.now().isoformat(timespec="seconds"),
@@ -118,28 +115,13 @@ def facts(data) -> dict:
             "counts": data.counts,
             "skipped": [[os.path.basename(str(path)), reason] for path, reason in data.skipped],
         },
-        "versions": {n: v for n, v in packages.items() if v} | {"python": platform.python_version()},
+        "versions": versions(),
     }
-
-
-def version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # a build under another name, such as tensorflow-cpu
-        return None
 
 
 def monitored(seen: dict | None) -> dict:
     """Gradients per layer and findings, from what `GradientMonitor` recorded."""
-    if not seen:
-        return {}
-    from keras_optlab.diagnosis.record import Record
-
-    record = Record.from_dict(seen["record"])
-    names = ("grad_norm", "weight_norm", "update_norm", "zero_share", "nonfinite_share")
-    layers = {n: np.asarray(record.per_layer(n), float).tolist() for n in names}
-    plain = record.to_dict()
-    return {"gradients": {"layers": plain["layers"], "steps": plain["steps"], "learning_rate": plain["learning_rate"]} | layers, "findings": seen["findings"]}
+    return measured(Record.from_dict(seen["record"]), [Finding(**f) for f in seen["findings"]]) if seen else {}
 
 
 def write(record: dict, path) -> None:

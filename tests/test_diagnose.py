@@ -29,13 +29,15 @@ def unhurried(monkeypatch):
     monkeypatch.setattr(probe, "SECONDS", np.inf)
 
 
-def net(units=4, activation="softmax", loss=SPARSE, optimizer=None, shape=(8,), hidden=("relu",), width=32, init="glorot_uniform", dropout=0.0, l2=0.0):
+def net(
+    units=4, activation="softmax", loss=SPARSE, optimizer=None, shape=(8,), hidden=("relu",), width=32, init="glorot_uniform", dropout=0.0, l2=0.0, **compiled
+):
     keras.utils.set_random_seed(0)
     body = [L.Flatten()] if len(shape) > 1 else []
     for function in hidden:
         body += [L.Dense(width, function, kernel_initializer=init, kernel_regularizer=keras.regularizers.L2(l2)), *([L.Dropout(dropout)] if dropout else [])]
     model = keras.Sequential([L.Input(shape), *body, L.Dense(units, activation, kernel_initializer=init)])
-    model.compile(optimizer or Adam(1e-2), loss)
+    model.compile(optimizer or Adam(1e-2), loss, **compiled)
     return model
 
 
@@ -71,56 +73,54 @@ def first_alarm(model, x, y, **more):
     return (alarms(findings) or [None])[0]
 
 
-@pytest.mark.parametrize(
-    ("code", "model", "x", "y"),
-    [
-        ("wrong-head", {"units": 1}, X, TWO),
-        ("wrong-head", {"units": 1, "loss": "mse"}, X, TWO),
-        ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, FOUR),
-        ("wrong-head", {"units": 3}, X, FOUR),
-        ("wrong-head", {"activation": "tanh", "loss": ONE_HOT}, X, ROWS),
-        ("wrong-head", {"activation": "softmax", "loss": ONE_HOT}, X, np.maximum(ROWS, ROWS[::-1])),
-        ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": "mse"}, X, 3 * X[:, 0]),
-        ("wrong-head", {"units": 1, "activation": "relu", "loss": "mse"}, X, 3 * X[:, 0]),
-        ("wrong-loss", {"loss": ONE_HOT}, X, FOUR),
-        ("wrong-loss", {}, X, ROWS),
-        ("wrong-loss", {"loss": "mse"}, X, FOUR[:, None]),
-        ("wrong-loss", {"units": 2, "loss": BINARY}, X, TWO),
-        ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": ONE_HOT}, X, TWO),
-        ("wrong-loss", {}, X, X[:, 0]),
-        ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 3 * X[:, 0]),
-        ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 2 * TWO - 1),
-        ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 255 * TWO),
-        ("bad-labels", {"activation": "sigmoid", "loss": BINARY}, X, 255 * ROWS),
-        ("bad-labels", {}, X, FOUR + 1),
-        ("bad-labels", {}, X, FOUR - 1),
-        ("bad-labels", {"units": 1, "activation": None, "loss": "mse"}, X, np.where(TWO, np.nan, X[:, 0])),
-        ("bad-labels", {}, X, FOUR[:50]),
-        ("bad-labels", {}, X, 0 * FOUR),
-        ("non-finite-input", {}, np.where(X > 2.5, np.inf, X), FOUR),
-    ],
-)
+FORM = [
+    ("wrong-head", {"units": 1}, X, TWO),
+    ("wrong-head", {"units": 1, "loss": "mse"}, X, TWO),
+    ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, FOUR),
+    ("wrong-head", {"units": 3}, X, FOUR),
+    ("wrong-head", {"activation": "tanh", "loss": ONE_HOT}, X, ROWS),
+    ("wrong-head", {"activation": "softmax", "loss": ONE_HOT}, X, np.maximum(ROWS, ROWS[::-1])),
+    ("wrong-head", {"units": 1, "activation": "sigmoid", "loss": "mse"}, X, 3 * X[:, 0]),
+    ("wrong-head", {"units": 1, "activation": "relu", "loss": "mse"}, X, 3 * X[:, 0]),
+    ("wrong-loss", {"loss": ONE_HOT}, X, FOUR),
+    ("wrong-loss", {}, X, ROWS),
+    ("wrong-loss", {"loss": "mse"}, X, FOUR[:, None]),
+    ("wrong-loss", {"units": 2, "loss": BINARY}, X, TWO),
+    ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": ONE_HOT}, X, TWO),
+    ("wrong-loss", {}, X, X[:, 0]),
+    ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 3 * X[:, 0]),
+    ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 2 * TWO - 1),
+    ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 255 * TWO),
+    ("bad-labels", {"activation": "sigmoid", "loss": BINARY}, X, 255 * ROWS),
+    ("bad-labels", {}, X, FOUR + 1),
+    ("bad-labels", {}, X, FOUR - 1),
+    ("bad-labels", {"units": 1, "activation": None, "loss": "mse"}, X, np.where(TWO, np.nan, X[:, 0])),
+    ("bad-labels", {}, X, FOUR[:50]),
+    ("bad-labels", {}, X, 0 * FOUR),
+    ("non-finite-input", {}, np.where(X > 2.5, np.inf, X), FOUR),
+]
+TRIAL = [
+    ("bad-input-range", lambda: of_digits(SGD(1e-2)), 255 * PIXELS),
+    ("learning-rate-too-high", lambda: conv(Adam(3.0)), PIXELS),
+    ("learning-rate-too-high", lambda: conv(SGD(100.0)), PIXELS),
+    ("learning-rate-too-low", lambda: conv(Adam(1e-7)), PIXELS),
+    ("learning-rate-too-low", lambda: conv(SGD(1e-6)), PIXELS),
+    ("learning-rate-too-low", lambda: of_digits(SGD(keras.optimizers.schedules.CosineDecay(0.05, 5))), PIXELS),
+    ("vanishing-gradient", lambda: of_digits(SGD(1e-2), hidden=("sigmoid",) * 10), PIXELS),
+    ("missing-nonlinearity", lambda: of_digits(hidden=(None, None)), PIXELS),
+    ("poor-initialization", lambda: of_digits(hidden=("relu", "relu"), init="zeros"), PIXELS),
+    ("poor-initialization", lambda: of_digits(hidden=("relu",) * 4, init=keras.initializers.RandomNormal(stddev=1e-5, seed=0)), PIXELS),
+    ("dropout-too-high", lambda: of_digits(dropout=0.95), PIXELS),
+    ("regularization-too-strong", lambda: of_digits(width=256, l2=1.0), PIXELS),
+]
+
+
+@pytest.mark.parametrize(("code", "model", "x", "y"), FORM)
 def test_what_form_alone_tells(code, model, x, y):
     assert first_alarm(net(**model), x, y) == code
 
 
-@pytest.mark.parametrize(
-    ("code", "make", "x"),
-    [
-        ("bad-input-range", lambda: of_digits(SGD(1e-2)), 255 * PIXELS),
-        ("learning-rate-too-high", lambda: conv(Adam(3.0)), PIXELS),
-        ("learning-rate-too-high", lambda: conv(SGD(100.0)), PIXELS),
-        ("learning-rate-too-low", lambda: conv(Adam(1e-7)), PIXELS),
-        ("learning-rate-too-low", lambda: conv(SGD(1e-6)), PIXELS),
-        ("learning-rate-too-low", lambda: of_digits(SGD(keras.optimizers.schedules.CosineDecay(0.05, 5))), PIXELS),
-        ("vanishing-gradient", lambda: of_digits(SGD(1e-2), hidden=("sigmoid",) * 10), PIXELS),
-        ("missing-nonlinearity", lambda: of_digits(hidden=(None, None)), PIXELS),
-        ("poor-initialization", lambda: of_digits(hidden=("relu", "relu"), init="zeros"), PIXELS),
-        ("poor-initialization", lambda: of_digits(hidden=("relu",) * 4, init=keras.initializers.RandomNormal(stddev=1e-5, seed=0)), PIXELS),
-        ("dropout-too-high", lambda: of_digits(dropout=0.95), PIXELS),
-        ("regularization-too-strong", lambda: of_digits(width=256, l2=1.0), PIXELS),
-    ],
-)
+@pytest.mark.parametrize(("code", "make", "x"), TRIAL)
 def test_what_a_trial_tells(code, make, x):
     assert first_alarm(make(), x, DIGITS) == code
 
@@ -358,9 +358,12 @@ def test_a_narrow_linear_layer_is_no_fault():
 
 
 def test_the_gain_counts_from_what_knowing_the_classes_brings():
-    assert probe.gain([2.0] * 5 + [1.0] * 5) == 0.5
-    assert probe.gain([8.0] * 5 + [2.3] * 5, guess=2.3) == 0
-    assert probe.gain([2.0, np.inf]) == -1
+    assert probe.gained([2.0] * 5 + [1.0] * 5) == 0.5
+    assert probe.gained([8.0] * 5 + [2.3] * 5, guess=2.3) == 0
+    assert probe.gained([0.2] * 10, guess=2.0) == 0.9  # it came trained
+    assert probe.gained([9.0] * 5 + [4.5] * 5, spread=1.0) == 0.5
+    assert probe.gained([0.1] * 10, spread=1.0) == 0.9
+    assert probe.gained([2.0, np.inf]) == -1
 
 
 def test_a_raising_step_leaves_the_model_as_it_was():
@@ -373,3 +376,49 @@ def test_a_raising_step_leaves_the_model_as_it_was():
     (found,) = keras_optlab.diagnose(model, X, FOUR)
     assert found.code == "unreadable" and "RuntimeError: mine" in found.message
     assert model.optimizer is optimizer and all(np.array_equal(a, b) for a, b in zip(before, values(model)))
+
+
+def test_weights_that_nothing_can_change():
+    frozen = net()
+    frozen.trainable = False
+    frozen.compile(Adam(1e-2), SPARSE)
+    assert first_alarm(frozen, X, FOUR) == "unchanged-weights"
+    inputs = L.Input((8,))
+    cut = keras.Model(inputs, L.Lambda(keras.ops.stop_gradient)(L.Dense(4, "softmax")(inputs)))
+    cut.compile(Adam(1e-2), SPARSE)
+    assert first_alarm(cut, X, FOUR) == "unchanged-weights"
+    tuned = net(hidden=("relu", "relu"))
+    tuned.layers[0].trainable = False
+    tuned.compile(Adam(1e-2), SPARSE)
+    assert first_alarm(tuned, X, FOUR) is None
+
+
+def branched(function):
+    inputs = h = L.Input((8,))
+    h = L.Dense(16)(h)
+    for _ in range(2):
+        h = L.Activation(function)(L.Add()([h, L.BatchNormalization()(L.Dense(16)(h))]))
+    return keras.Model(inputs, L.Dense(4, "softmax")(h))
+
+
+def test_a_net_of_branches_without_a_function():
+    for function, expected in (("linear", ["missing-nonlinearity"]), ("relu", [])):
+        record = Record()
+        record.facts |= model_facts(branched(function))
+        assert alarms(examine(record)) == expected and record.facts["levelled"] and not record.facts["row"]
+    straight = keras.Sequential([L.Input((8,)), L.Dense(4, "relu"), L.Dense(2)])
+    for model in (straight, keras.Model(straight.inputs, L.Dense(2)(straight.layers[0].output))):
+        facts = model_facts(model)
+        assert facts["row"] and not facts["levelled"] and not facts["linear"]
+
+
+def test_one_class_that_is_nearly_all():
+    y = np.where(np.arange(256) % 50 == 7, FOUR, 0)
+    assert first_alarm(net(), X, y) == "class-imbalance"
+    assert first_alarm(net(1, "sigmoid", BINARY), X, (y > 0) * 1) is None  # something rare
+
+
+def test_a_huge_example_is_no_other_scale():
+    x = np.concatenate([X, 1e4 + 1e4 * X[:1]])
+    assert "train-validation-mismatch" not in [f.code for f in keras_optlab.diagnose(net(), x, np.append(FOUR, 0), validation_data=(X, FOUR))]
+    assert first_alarm(net(), X, FOUR, validation_data=(255 * X, FOUR)) == "train-validation-mismatch"

@@ -8,7 +8,7 @@ import pytest
 
 from keras_optlab import diagnosis
 from keras_optlab.diagnosis import Finding, GradientWarning, Record, TrainingWarning, examine
-from keras_optlab.diagnosis.record import LONGEST
+from keras_optlab.diagnosis.record import LONGEST, LONGEST_LOOKS
 from keras_optlab.diagnosis.rules import RULES, dead_units, exploding_gradient, non_finite, ordered, vanishing_gradient
 
 LAYERS = ("first", "middle", "last")
@@ -77,7 +77,7 @@ def test_a_layer_that_is_small_against_others_but_moves_is_well():
 
 def test_a_layer_without_a_path_to_the_loss_is_not_vanishing():
     assert codes(record(at=lambda i: {"first": {"grad": 0.0, "update": 0.0}})) == []
-    assert codes(record(at=lambda i: {"first": {"grad": np.nan, "zero": np.nan, "bad": np.nan, "update": 0.0}})) == []
+    assert codes(record(at=lambda i: {"first": {"grad": np.nan, "zero": np.nan, "bad": np.nan, "update": 0.0}})) == [("unchanged-weights", "warning", "first")]
 
 
 @pytest.mark.parametrize("at", [VANISHED, DEAD, BLOWN, LOST])
@@ -131,7 +131,7 @@ def test_a_skipped_step_is_not_lost():
     overflow = lambda i: {name: {"grad": np.inf, "bad": 0.1} for name in LAYERS}
     assert codes(record(at=lambda i: overflow(i) if i == 4 else {}, skipped=lambda i: i == 4)) == []
     assert codes(record(samples=16, at=overflow, skipped=lambda i: True)) == []  # a loss scale of 2**15 is still on its way down
-    assert codes(record(samples=17, at=overflow, skipped=lambda i: True)) == [("non-finite", "error", None)]
+    assert codes(record(samples=20, at=overflow, skipped=lambda i: True)) == [("skipped-steps", "warning", None)]
     assert codes(record(samples=5, at=overflow, skipped=lambda i: True, loss=lambda i: np.inf)) == [("non-finite", "error", None)]
 
 
@@ -185,7 +185,7 @@ def test_a_record_is_saved_and_loaded(tmp_path):
     assert Record.load(tmp_path / "run.json").to_dict() == made.to_dict() and [file.name for file in tmp_path.iterdir()] == ["run.json"]
     for text in ("", "[1]", '{"version": 1}', '{"version": 99}', "\x00"):
         (tmp_path / "other.json").write_text(text)
-        with pytest.raises(ValueError, match="must be a (file that `Record.save` has written|record of version 1)"):
+        with pytest.raises(ValueError, match="must be a (file that `Record.save` has written|record of version 1 to 2)"):
             Record.load(tmp_path / "other.json")
 
 
@@ -207,8 +207,26 @@ def test_a_csv_of_logs_is_a_record_as_far_as_it_goes(tmp_path, separator):
 
 
 def test_a_record_of_another_version_is_refused():
-    with pytest.raises(ValueError, match="`saved` must be a record of version 1. Received: version=2"):
-        Record.from_dict(Record().to_dict() | {"version": 2})
+    with pytest.raises(ValueError, match="`saved` must be a record of version 1 to 2. Received: version=3"):
+        Record.from_dict(Record().to_dict() | {"version": 3})
+
+
+def test_a_record_of_the_first_version_has_no_looks():
+    saved = record().to_dict() | {"version": 1}
+    del saved["looks"], saved["pace"]
+    made = Record.from_dict(json.loads(json.dumps(saved)))
+    assert (made.looks, made.pace) == ([], []) and made.to_dict() == record().to_dict()
+
+
+def test_looks_are_kept_and_thinned_where_they_are_old():
+    made = record()
+    made.pace = [{"steps": 10, "seconds": 1.5}]
+    for step in range(LONGEST_LOOKS + 50):
+        made.add_look(step, {"seconds": 0.1, "layers": {"a": {"dead": None}}})
+    steps = [one["step"] for one in made.looks]
+    assert len(steps) <= LONGEST_LOOKS and steps[0] == 0 and steps[-50:] == [*range(LONGEST_LOOKS, LONGEST_LOOKS + 50)] and steps == sorted(steps)
+    assert made.tail(3).looks == made.looks and made.tail(3).pace == made.pace
+    assert Record.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False))).looks == made.looks
 
 
 def test_a_weight_that_comes_later_has_no_past():

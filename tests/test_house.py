@@ -22,7 +22,7 @@ BELOW = {
     "image_arrays": {"image_files"},
     "optimizers": {"schedules"},
     "training": {"optimizers", "diagnosis", "schedules"},
-    "callbacks": {"training", "optimizers", "diagnosis", "schedules"},
+    "callbacks": {"training", "optimizers", "diagnosis", "report", "schedules"},
     "search": {"callbacks", "training", "optimizers"} | GROUND,
     "results": GROUND,
     "testing": {"training", "optimizers", "search"} | GROUND,

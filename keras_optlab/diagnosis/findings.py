@@ -9,6 +9,14 @@ class TrainingWarning(UserWarning):
     """Something is wrong with a training run. Silence with `warnings.filterwarnings("ignore", category=TrainingWarning)`."""
 
 
+class DataWarning(TrainingWarning):
+    """Something is wrong with the data of a training run, or with how model and loss fit them."""
+
+
+class ModelWarning(TrainingWarning):
+    """Something is wrong with the model of a training run."""
+
+
 class GradientWarning(TrainingWarning):
     """Something is wrong with the gradients of a training run."""
 

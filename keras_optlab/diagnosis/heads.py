@@ -11,6 +11,8 @@ SPARSE = ("sparse_categorical_crossentropy",)
 ONE_HOT = ("categorical_crossentropy", "categorical_focal_crossentropy", "kl_divergence")
 BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 DISTANCE = ("mean_squared_error", "mean_absolute_error", "mean_squared_logarithmic_error", "mean_absolute_percentage_error", "huber", "log_cosh")
+TRIED = 50  # steps after which a run that has brought nothing is stuck
+LEARNED, WELL = 0.1, 0.5  # share of the loss that must be gone, for something and for much to be learned
 SHARES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")  # functions that give probabilities
 
 
@@ -77,9 +79,46 @@ def heads(record: Record) -> list[Head]:
     return found
 
 
+def gained(record: Record) -> float | None:
+    """By which share the loss of a run has fallen, without penalties on weights; `None` where it is not known."""
+    sampled = [loss for loss in record.loss if not math.isnan(loss)]
+    logged = [loss if math.isfinite(loss) else math.inf for loss in record.logs.get("loss", [])]
+    if not sampled and not logged:
+        return None
+    first, last = record.facts.get("penalty", (0.0, 0.0))
+    return share_gained((sampled or logged)[0] - first, (logged or sampled)[-1] - last, record.facts.get("guess"), spread(record))
+
+
+def share_gained(first: float, now: float, guess: float | None, spread: float | None) -> float:
+    """By which share a loss is below that of guessing by the shares of the classes; of numbers, below the first one, or that of guessing where it is more.
+
+    -1 where it is not finite. So a model that comes trained has gained, and one whose loss falls from an absurd height to that of guessing has not.
+    """
+    begun = max(first, spread or -math.inf) if guess is None else guess
+    return max(-1.0, (begun - now) / max(abs(begun), 1e-7)) if math.isfinite(now) and math.isfinite(begun) else -1.0
+
+
 def stuck(record: Record) -> bool:
-    """Whether a trial training on one batch brought nothing; False where there was none."""
-    return record.facts.get("probe", {}).get("learned") is False
+    """Whether a trial training on one batch brought nothing, or, where none was possible, the run has brought nothing in `TRIED` steps."""
+    return record.facts["probe"]["learned"] is False if "probe" in record.facts else stands(record)
+
+
+def stands(record: Record) -> bool:
+    """Whether the run itself has brought nothing in `TRIED` steps."""
+    so_far = gained(record)
+    return so_far is not None and len(record) > 0 and record.steps[-1] - record.steps[0] >= TRIED and so_far <= LEARNED
+
+
+def spread(record: Record) -> float | None:
+    """The loss of always naming the mean of targets that are numbers; `None` where there are none or the loss is another one."""
+    found = heads(record)
+    deviation = found[0].target.get("std") if len(found) == 1 and found[0].target and not found[0].labels else None
+    return {"mean_squared_error": deviation**2, "mean_absolute_error": 0.8 * deviation}.get(found[0].loss) if deviation else None
+
+
+def needed(record: Record) -> float | None:
+    """The loss of whoever knows only how the targets are spread, which a model has to get below; `None` where it is not known."""
+    return record.facts.get("guess") or spread(record)
 
 
 def guess(record: Record, targets) -> float | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 STATISTICS = ("grad_norm", "weight_norm", "update_norm", "zero_share", "nonfinite_share")
-LONGEST = 2000  # samples; beyond, every other one of the older half is dropped
+LONGEST, LONGEST_LOOKS = 2000, 200  # samples and looks; beyond, every other one of the older half is dropped
 
 
 class Record:
@@ -27,13 +27,15 @@ class Record:
         loss: loss that the logs showed at each sample: the mean since the epoch began. NaN where there was none, infinity where it was not finite.
         skipped: whether the optimizer refused the step, as loss scaling does with a gradient that overflowed.
         logs: {name: [value per epoch]}.
+        looks: what the layers made of a fixed batch, one for each time that it was looked at: "step", and what `keras_optlab.training.look` tells.
+        pace: of each epoch, {"steps", "seconds"} of its training, without validation.
         facts: "weights", what is known of each weight ("path", "layer", "kind", "shape", "activation"), and other static facts.
     """
 
     def __init__(self):
         self.layers, self.variables, self.layer_of = [], [], []
         self.steps, self.learning_rate, self.loss, self.skipped, self.rows = [], [], [], [], []
-        self.logs, self.facts = {}, {"weights": []}
+        self.logs, self.facts, self.looks, self.pace = {}, {"weights": []}, [], []
         self._columns, self._table = {}, None  # column of each path; rows as one array
 
     def __len__(self):
@@ -60,10 +62,14 @@ class Record:
         self.rows.append(row)
         self._table = None
         if len(self) > LONGEST:
-            half = len(self) // 2
             for name in ("steps", "learning_rate", "loss", "skipped", "rows"):
-                values = getattr(self, name)
-                setattr(self, name, values[:half:2] + values[half:])
+                setattr(self, name, _thinned(getattr(self, name)))
+
+    def add_look(self, step: int, seen: dict) -> None:
+        """Appends what `keras_optlab.training.look` has told after an optimizer step."""
+        self.looks.append({"step": int(step), **seen})
+        if len(self.looks) > LONGEST_LOOKS:
+            self.looks = _thinned(self.looks)
 
     def _column(self, weight):
         if weight["path"] not in self._columns:
@@ -76,11 +82,12 @@ class Record:
         return self._columns[weight["path"]]
 
     def tail(self, samples: int) -> "Record":
-        """The first sample and the last ones."""
+        """The first sample and the last ones, and all looks."""
         if len(self) <= samples:
             return self
         short = Record()
-        short.layers, short.variables, short.layer_of, short.logs, short.facts = self.layers, self.variables, self.layer_of, self.logs, self.facts
+        for name in ("layers", "variables", "layer_of", "logs", "facts", "looks", "pace"):
+            setattr(short, name, getattr(self, name))
         for name in ("steps", "learning_rate", "loss", "skipped", "rows"):
             values = getattr(self, name)
             setattr(short, name, values[:1] + values[-(samples - 1) :])
@@ -165,6 +172,8 @@ class Record:
             **{name: _plain(self.array(name)) for name in STATISTICS},
             "logs": {name: _plain(values) for name, values in self.logs.items()},
             "facts": self.facts,
+            "looks": list(self.looks),
+            "pace": list(self.pace),
         }
 
     def save(self, path: str | os.PathLike) -> None:
@@ -214,9 +223,9 @@ class Record:
         Raises:
             ValueError: if it is of another version.
         """
-        if saved.get("version") != VERSION:
+        if saved.get("version") not in (1, VERSION):  # those of version 1 have no looks and no pace
             raise ValueError(
-                f"`saved` must be a record of version {VERSION}. Received: version={saved.get('version')}. "
+                f"`saved` must be a record of version 1 to {VERSION}. Received: version={saved.get('version')}. "
                 "Make the record again with this version of keras_optlab."
             )
         record = cls()
@@ -227,6 +236,7 @@ class Record:
         shape = (len(record.steps), len(record.variables))
         record.rows = list(np.stack([_numbers(saved[name]).reshape(shape) for name in STATISTICS], axis=-1))
         record.logs = {name: _numbers(values).tolist() for name, values in saved["logs"].items()}
+        record.looks, record.pace = saved.get("looks", []), saved.get("pace", [])
         return record
 
 
@@ -234,6 +244,17 @@ def onset(holds) -> int:
     """Index of the first of the trues at the end."""
     failed = np.flatnonzero(~np.asarray(holds))
     return int(failed[-1]) + 1 if len(failed) else 0
+
+
+def predictions(look: dict) -> dict[str, dict]:
+    """What a look tells of each output, by name; "output" where there is one."""
+    told = look["predictions"]
+    return {"output": told} if "spread" in told and not isinstance(told["spread"], dict) else told
+
+
+def _thinned(values: list) -> list:
+    half = len(values) // 2
+    return values[:half:2] + values[half:]
 
 
 def _number(text: str | None) -> float | None:

@@ -26,7 +26,7 @@ def read(x, y=None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], bool]
     Raises:
         Unreadable: saying why, if they cannot be read without harm or are no numbers.
     """
-    if hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset) or hasattr(x, "dataset") and hasattr(x, "collate_fn"):
+    if is_stream(x):
         batches = [
             _pair(batch)
             for batch in (map(x.__getitem__, range(min(BATCHES, len(x)))) if isinstance(x, keras.utils.PyDataset) else itertools.islice(x, BATCHES))
@@ -41,7 +41,7 @@ def read(x, y=None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], bool]
         return _named("x", xs), _named("y", ys), len(batches) < BATCHES
     if x is None:
         raise Unreadable("there is none")
-    if hasattr(x, "__next__") or callable(x):
+    if is_spent_by_reading(x):
         raise Unreadable(f"a {type(x).__name__} can be read only once, and training needs it: give arrays, a tf.data.Dataset or a PyDataset")
     return _named("x", x), _named("y", y), True
 
@@ -63,6 +63,31 @@ def data_facts(inputs: dict[str, np.ndarray], targets: dict[str, np.ndarray], wh
         "x": [_numbers(name, value) for name, value in inputs.items()],
         "y": [_numbers(name, value) | _labels(value) for name, value in targets.items()],
     }
+
+
+def some(x, y, examples: int) -> tuple:
+    """Some examples, as the model takes them: of arrays from anywhere, for many are sorted by class; of datasets from the first batch."""
+    if is_stream(x):
+        x, y = _pair(x[0] if isinstance(x, keras.utils.PyDataset) else next(iter(x)))
+    chosen: dict = {}  # rows by number of examples, the same for all arrays; drawn from a generator of its own
+
+    def part(value) -> np.ndarray:
+        array = np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)
+        rows = chosen.setdefault(len(array), np.sort(np.random.default_rng(0).permutation(len(array))[:examples]))
+        return array[rows]
+
+    whole = lambda value: isinstance(value, list) and not (value and hasattr(value[0], "shape"))  # a list of numbers is an array
+    return tuple(None if side is None else part(side) if whole(side) else keras.tree.map_structure(part, side) for side in (x, y))
+
+
+def is_stream(x) -> bool:
+    """Whether it gives batches, and can do so again."""
+    return hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset) or hasattr(x, "dataset") and hasattr(x, "collate_fn")
+
+
+def is_spent_by_reading(x) -> bool:
+    """Whether what is read of it is gone."""
+    return hasattr(x, "__next__") or callable(x)
 
 
 def _pair(batch):

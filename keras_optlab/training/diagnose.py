@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_optlab.diagnosis import Finding, Record, examine
-from keras_optlab.diagnosis.heads import guess
+from keras_optlab.diagnosis.heads import guess, spread
 from keras_optlab.training import data_facts, instrument
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.probe import EXAMPLES, kept, probe
@@ -54,7 +54,7 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
     if not isinstance(model, keras.Model):
         unreadable.append({"what": "the model", "why": f"it is no keras.Model but of the type {type(model).__name__}"})
     else:
-        batch = None if given is None else attempt("a batch of the data", lambda: _batch(x, y))
+        batch = None if given is None else attempt("a batch of the data", lambda: data_facts.some(x, y, EXAMPLES))
         twin = model if model.built else attempt("the model", lambda: _built(model, batch))
         if twin is not None:
             attempt("the layers", lambda: record.facts.update(model_facts(twin)))
@@ -62,7 +62,9 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
                 unreadable.append({"what": "the training", "why": "the model is not compiled: call `model.compile(optimizer, loss)` first"})
             elif batch is not None and not any(f.severity == "error" for f in examine(record)):
                 targets = next(iter(keras.tree.flatten(batch[1])), None)
-                attempt("the training", lambda: record.facts.update(probe=probe(twin, *batch, _Listener(record), guess(record, targets))))
+                attempt("the targets", lambda: record.facts.update(guess=guess(record, targets)))
+                trial = lambda: probe(twin, *batch, _Listener(record), record.facts.get("guess"), spread(record))
+                attempt("the training", lambda: record.facts.update(probe=trial()))
     return examine(record)
 
 
@@ -82,23 +84,6 @@ class _Listener:
 
     def epoch_logs(self) -> dict:
         return {}
-
-
-def _batch(x, y):
-    """Some examples, as the model takes them: of arrays from anywhere, for many are sorted by class; of datasets the first."""
-    if hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset) or hasattr(x, "collate_fn"):
-        first = x[0] if isinstance(x, keras.utils.PyDataset) else next(iter(x))
-        first = first if isinstance(first, (tuple, list)) else (first,)
-        x, y = first[0], first[1] if len(first) > 1 else None
-    chosen: dict = {}  # rows by number of examples, the same for all arrays; drawn from a generator of its own
-
-    def part(value) -> np.ndarray:
-        array = np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)
-        rows = chosen.setdefault(len(array), np.sort(np.random.default_rng(0).permutation(len(array))[:EXAMPLES]))
-        return array[rows]
-
-    whole = lambda value: isinstance(value, list) and not (value and hasattr(value[0], "shape"))  # a list of numbers is an array
-    return tuple(None if side is None else part(side) if whole(side) else keras.tree.map_structure(part, side) for side in (x, y))
 
 
 def _built(model, batch) -> keras.Model:

@@ -40,10 +40,11 @@ class Sample:
         row: float32 vector, `STATISTICS` numbers a weight and the learning rate at the end.
         counts: the optimizer's real updates before and after the step.
         logs: the step's logs.
+        batch: what the step was trained on, as `train_step` gets it; `None` under a strategy.
     """
 
-    def __init__(self, weights, row, counts, logs):
-        self.weights, self.row, self.counts, self.logs = weights, row, counts, logs
+    def __init__(self, weights, row, counts, logs, batch=None):
+        self.weights, self.row, self.counts, self.logs, self.batch = weights, row, counts, logs, batch
 
     def read(self):
         """Waits for the device. Returns (weights x `STATISTICS` array, learning rate, updates before, updates after)."""
@@ -78,7 +79,8 @@ class Switch:
             out, sample = self.plain(*args), None
         self.logs = out[0] if BACKEND == "jax" else out
         if sample:
-            sample = Sample(self.measuring.facts(), *sample, self.logs)
+            row, counts, *batch = sample
+            sample = Sample(self.measuring.facts(), row, counts, self.logs, *batch)
             for listener in wanting:
                 listener.receive(call, sample)
         return out
@@ -160,8 +162,12 @@ class _Measuring:
     def train_step(self, data):
         _caught.sample = ()
         logs = self.own(data)
-        measured, _caught.sample = Measured(logs, _caught.sample), None
+        measured, _caught.sample = Measured(logs, (*_caught.sample, data) if _caught.sample and self.alone() else _caught.sample), None
         return measured
+
+    def alone(self) -> bool:
+        """Whether a batch is on one device."""
+        return not (BACKEND == "tensorflow" and tf.distribute.has_strategy())
 
     def look(self, state, data):
         _caught.sample = ()
@@ -188,7 +194,7 @@ class _Measuring:
         optimizer = self.model.optimizer
         with _swapped(optimizer, stateless_apply=partial(self.stateless_apply, optimizer.stateless_apply)):
             sample = self.function(state, last)
-        return self.plain(state, iter([last])), sample
+        return self.plain(state, iter([last])), (*sample, last) if sample else sample
 
     def facts(self) -> list[dict]:
         self.described = self.described or describe(self.model, self.weights)
@@ -281,7 +287,7 @@ def _norms(X):
 
 def _zero_shares(G):
     if BACKEND == "tensorflow":
-        return 1 - 2 * tf.stack([tf.nn.l2_loss(tf.sign(g)) for g in G]) / [float(g.shape.num_elements()) for g in G]
+        return 1 - 2 * tf.stack([tf.nn.l2_loss(tf.sign(g)) for g in G]) / tf.cast(tf.stack([tf.size(g) for g in G]), "float32")
     return ops.stack([ops.mean(ops.cast(ops.equal(g, 0), "float32")) for g in G])
 
 

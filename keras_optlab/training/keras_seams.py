@@ -23,6 +23,13 @@ def trainable_variables(optimizer) -> list:
     return optimizer._trainable_variables
 
 
+def global_seeds() -> list:
+    """The variable from which Keras' random functions draw where they are given no seed; none as long as nothing has drawn so."""
+    module = sys.modules[keras.random.SeedGenerator.__module__]
+    generator = module.global_state.get_global_attribute(module.GLOBAL_SEED_GENERATOR)
+    return [] if generator is None else [generator.state]
+
+
 def directions(model) -> dict[str, str | None] | None:
     """The compiled metrics, and which way is better where they say so: {"accuracy": "max", "my_metric": None}. None before Keras has built them."""
     groups = list(model.metrics)

@@ -39,6 +39,9 @@ UNTOUCHED = (
     L.GRU,
 )
 SPENT = 0.01  # of its largest rate: what a schedule leaves when it is over
+PLAIN = (L.InputLayer, L.Rescaling, L.Normalization, L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.AveragePooling1D, L.AveragePooling2D, L.Concatenate)
+MERGING = (L.Add, L.Average, L.Concatenate, L.Multiply, L.Dot, L.Subtract, L.Maximum, L.Minimum)
+LEVELLING = (L.BatchNormalization, L.LayerNormalization, L.GroupNormalization, L.UnitNormalization, L.RMSNormalization, L.Add, L.Average, L.Concatenate)
 DROPOUTS = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.AlphaDropout)
 
 
@@ -51,16 +54,30 @@ def model_facts(model) -> dict:
         reads it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one
         number. "outputs": `{"name", "shape", "layer", "activation"}` of each output. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not
         Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated", "rows"}`: whether a layer stands before the weights that may
-        bring numbers into range, and how many rows the embedding has that reads whole numbers.
+        bring numbers into range, and how many rows the embedding has that reads whole numbers. "trainable": `{"weights", "all"}`, how many are to be trained.
+        "levelled": whether some layer normalizes, adds or joins, so that depth alone makes numbers neither grow nor shrink. "row": whether
+        each layer is read by the next one alone. "linear": whether none but the last layers has a function that is not linear.
     """
     readers = followers(model)
     every = [layer for layer in seams.layers(model) if not isinstance(layer, keras.Model)]
+    outputs = _outputs(model, every)
+    ends = [output["layer"] for output in outputs]
     return {
         "layers": [_layer(layer, readers) for layer in every if isinstance(layer, (*WEIGHTED, *DROPOUTS))],
-        "outputs": _outputs(model, every),
+        "outputs": outputs,
         "losses": _losses(model),
         "optimizer": _optimizer(getattr(model, "optimizer", None)),
         "inputs": _inputs(every),
+        "linear": bool(ends)
+        and all(
+            isinstance(layer, (*LINEAR, *PLAIN, L.Add, L.Average, L.Subtract))
+            or isinstance(layer, (*WEIGHTED, *FUNCTIONS))
+            and (_function(layer) == "linear" or layer.name in ends)
+            for layer in every
+        ),
+        "trainable": {"weights": len(model.trainable_variables), "all": len(model.weights)},
+        "levelled": any(isinstance(layer, LEVELLING) for layer in every),
+        "row": sum(id(layer) not in readers and not isinstance(layer, L.InputLayer) for layer in every) <= 1 and not any(isinstance(x, MERGING) for x in every),
     }
 
 

@@ -3,22 +3,24 @@
 import contextlib
 import math
 import time
+import warnings
 
 import keras
 import numpy as np
 
+from keras_optlab.diagnosis.heads import LEARNED, share_gained
 from keras_optlab.diagnosis.rules.learning_rate_too_high import WORSE
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
+from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import rate_of, with_rate
 from keras_optlab.training.resume import random_state, set_random_state
 
 STEPS, MOST, EXAMPLES, SECONDS = 30, 120, 64, 10.0  # a training whose loss still falls goes on up to MOST steps
 RATES = (1e-3, 1e-2)  # of Adam, with which nearly every sound net learns a batch: where the given optimizer does not, it is tried whether they do
 FALLING = 0.97  # ten steps against the ten before
-LEARNED = 0.1  # share of the loss by which a batch of its own is learned in any of these trials
 
 
-def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
+def probe(model, x, y, listener=None, guess: float | None = None, spread: float | None = None) -> dict:
     """Trains a compiled, built model on one batch again and again, and if that teaches it nothing, once more with Adam and with inputs brought into range.
 
     Args:
@@ -26,7 +28,8 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
         x: inputs of some `EXAMPLES` examples, as the model takes them.
         y: their targets, or `None`.
         listener: is given to `instrument.listen` during the first of these trainings.
-        guess: loss of whoever knows only how often each class is there: a loss that starts above it must come below it. `None`: not known.
+        guess: loss of whoever knows only how often each class is there, which must be beaten. `None`: not known, or there are no classes.
+        spread: loss of whoever always names the mean, where targets are numbers. `None`: not known.
 
     Returns:
         `{"loss": [one per step, without penalties on weights], "learned", "verdicts", "gain", "penalty", "rate"}`. "learned" is `None` where the
@@ -38,14 +41,15 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
         Exception: whatever the model's step raises.
     """
     until = time.monotonic() + SECONDS
-    with kept(model), _packed_as_in_fit(model):
+    with kept(model), _packed_as_in_fit(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Keras warns of while a step is made, `fit` warns of too
         rate, over = rate_of(model.optimizer)
         _own_optimizer(model, None if over is not None else rate)
         start = _values(model)
-        found = {"penalty": _penalty(model), "rate": rate}
-        guess = math.inf if guess is None else guess
-        found["loss"] = _train(model, x, y, until, guess, listener)
-        found["gain"], found["verdicts"] = gain(found["loss"], guess), {}
+        found = {"penalty": penalty(model), "rate": rate}
+        gain = lambda losses: gained(losses, guess, spread)
+        found["loss"] = _train(model, x, y, until, gain, listener)
+        found["gain"], found["verdicts"] = gain(found["loss"]), {}
         found["learned"] = found["gain"] > LEARNED or (None if time.monotonic() > until else False)
         if found["learned"] is False:
 
@@ -54,9 +58,9 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
                     variable.assign(value)
                 if rate is not None:
                     model.optimizer.learning_rate = rate
-                gained = gain(_train(model, inputs, y, until, guess), guess)
-                found["gain"] = max(found["gain"], gained)
-                return gained > enough
+                share = gain(_train(model, inputs, y, until, gain))
+                found["gain"] = max(found["gain"], share)
+                return share > enough
 
             scaled = standardized(x)
             found["verdicts"]["own standardized"] = trial(scaled, start, enough=GAIN if _thrown_off(found["loss"]) else LEARNED)
@@ -69,7 +73,7 @@ def probe(model, x, y, listener=None, guess: float | None = None) -> dict:
     return found
 
 
-def _penalty(model) -> float:
+def penalty(model) -> float:
     """What regularization of weights adds to the loss; losses that a model adds for other reasons, as variational ones do, are what it is to learn."""
     regularized = [v for v in model.trainable_variables if getattr(v, "regularizer", None)]
     return float(sum(float(keras.ops.convert_to_numpy(v.regularizer(v))) for v in regularized))
@@ -79,12 +83,9 @@ def _values(model) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(v)) for v in [*model.variables, *model.optimizer.variables]]
 
 
-def gain(losses: list[float], guess: float = math.inf) -> float:
-    """By which share the last losses of a training are below the first one, or below `guess` where that is less; -1 if they are not finite."""
-    if not np.isfinite(losses).all():
-        return -1.0
-    begun = min(losses[0], guess)
-    return max(-1.0, (begun - float(np.mean(losses[-5:]))) / max(abs(begun), 1e-7))
+def gained(losses: list[float], guess: float | None = None, spread: float | None = None) -> float:
+    """By which share the last losses of a training have fallen, as `share_gained` counts; -1 if any of them is not finite."""
+    return share_gained(losses[0], float(np.mean(losses[-5:])), guess, spread) if np.isfinite(losses).all() else -1.0
 
 
 def _thrown_off(losses: list[float]) -> bool:
@@ -105,11 +106,11 @@ def standardized(x):
 
 @contextlib.contextmanager
 def kept(model):
-    """Puts back weights, optimizer, train function and the global random numbers."""
+    """Puts back weights, metrics, optimizer, train function and the global random numbers."""
     names = ("optimizer", "train_function", "steps_per_execution")
     before, randomness = {name: getattr(model, name) for name in names if hasattr(model, name)}, random_state()
-    values = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
-    variables = list(model.variables)
+    variables = [*model.variables, *(v for metric in model.metrics for v in metric.variables), *seams.global_seeds()]
+    values = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
     try:
         yield
     finally:
@@ -152,18 +153,18 @@ def _use(model, optimizer) -> None:
     optimizer.build(model.trainable_variables)
 
 
-def _train(model, x, y, until: float, guess: float, listener=None) -> list[float]:
+def _train(model, x, y, until: float, gain, listener=None) -> list[float]:
     from keras_optlab.training import instrument
 
     switch = instrument.listen(model, listener) if listener is not None else None
-    losses, regularized = [], _penalty(model) > 0
+    losses, regularized = [], penalty(model) > 0
     try:
         for step in range(MOST):
-            if step and step % STEPS == 0 and (gain(losses, guess) > LEARNED or np.mean(losses[-10:]) > FALLING * np.mean(losses[-20:-10])):
+            if step and step % STEPS == 0 and (gain(losses) > LEARNED or np.mean(losses[-10:]) > FALLING * np.mean(losses[-20:-10])):
                 break
             model.reset_metrics()
-            penalty = _penalty(model) if regularized else 0.0  # weights that shrink are not yet a batch that is learned
-            losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]) - penalty)
+            weighs = penalty(model) if regularized else 0.0  # weights that shrink are not yet a batch that is learned
+            losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]) - weighs)
             if not math.isfinite(losses[-1]) or time.monotonic() > until:
                 break
     finally:

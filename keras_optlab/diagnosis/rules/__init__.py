@@ -6,24 +6,37 @@ Its constants are its thresholds, its docstring says where they come from.
 import math
 from dataclasses import replace
 
-from keras_optlab.diagnosis.findings import SEVERITIES, Finding
+from keras_optlab.diagnosis.findings import SEVERITIES, DataWarning, Finding, GradientWarning, ModelWarning, TrainingWarning
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules import (
     bad_input_range,
     bad_labels,
     class_imbalance,
+    clipped_loss,
+    constant_prediction,
     dead_units,
     dropout_too_high,
     exploding_gradient,
+    gradient_spike,
+    input_bound,
     learning_rate_too_high,
     learning_rate_too_low,
     loss_not_decreasing,
     missing_nonlinearity,
+    missing_normalization,
     non_finite,
     non_finite_input,
+    oscillating_loss,
+    overfitting,
     poor_initialization,
     regularization_too_strong,
+    saturated_activation,
+    skipped_steps,
+    slow_convergence,
+    stale_batch_norm,
     train_validation_mismatch,
+    unchanged_weights,
+    underfitting,
     unreadable,
     vanishing_gradient,
     wrong_head,
@@ -31,18 +44,45 @@ from keras_optlab.diagnosis.rules import (
 )
 
 OF_DATA = (non_finite_input, bad_labels, wrong_head, wrong_loss, train_validation_mismatch, bad_input_range, class_imbalance)
-OF_MODEL = (missing_nonlinearity, poor_initialization, dropout_too_high, regularization_too_strong)
-OF_TRAINING = (learning_rate_too_high, learning_rate_too_low, non_finite, exploding_gradient, dead_units, vanishing_gradient, loss_not_decreasing, unreadable)
-RULES = {rule.CODE: rule for rule in (*OF_DATA, *OF_MODEL, *OF_TRAINING)}
+OF_MODEL = (unchanged_weights, missing_nonlinearity, poor_initialization, missing_normalization, dropout_too_high, regularization_too_strong)
+OF_GRADIENTS = (non_finite, exploding_gradient, gradient_spike, dead_units, vanishing_gradient, clipped_loss, skipped_steps)
+OF_TRAINING = (
+    *(learning_rate_too_high, learning_rate_too_low, saturated_activation, stale_batch_norm, constant_prediction, input_bound),
+    *(oscillating_loss, loss_not_decreasing, slow_convergence, overfitting, underfitting, unreadable),
+)
+RULES = {rule.CODE: rule for rule in (*OF_DATA, *OF_MODEL, *OF_GRADIENTS, *OF_TRAINING)}
 STATIC = [rule.CODE for rule in (*OF_DATA, *OF_MODEL)]
+EVENTS = [rule.CODE for rule in (non_finite, exploding_gradient, gradient_spike, dead_units, vanishing_gradient)]  # what stays a finding when it has passed
+OF_FORM = ("non-finite-input", "bad-labels", "wrong-head", "wrong-loss", "bad-input-range")
+TOO_FAR = ("learning-rate-too-high", "exploding-gradient", "non-finite", "gradient-spike")
+STARTS_BADLY = ("poor-initialization", "missing-normalization")
+AT_REST = (*STATIC, *TOO_FAR, "vanishing-gradient", "dead-units", "saturated-activation", "skipped-steps", "clipped-loss")
 FOLLOWS_FROM = {  # the first one that began no later is the cause
-    "non-finite": ("non-finite-input", "bad-labels", "bad-input-range", "learning-rate-too-high", "exploding-gradient"),
-    "exploding-gradient": ("non-finite-input", "bad-labels", "bad-input-range", "learning-rate-too-high", "wrong-head"),
-    "dead-units": ("bad-input-range", "learning-rate-too-high", "exploding-gradient", "non-finite", "poor-initialization"),
-    "vanishing-gradient": ("poor-initialization", "wrong-head", "learning-rate-too-high", "dead-units", "exploding-gradient", "non-finite"),
-    "learning-rate-too-high": ("non-finite-input", "bad-labels", "wrong-head", "wrong-loss"),
-    "loss-not-decreasing": (*STATIC, "vanishing-gradient", "dead-units", "non-finite", "exploding-gradient", "learning-rate-too-high"),
+    "non-finite": (*OF_FORM, *STARTS_BADLY, "learning-rate-too-high", "exploding-gradient", "gradient-spike"),
+    "exploding-gradient": (*OF_FORM, *STARTS_BADLY, "learning-rate-too-high", "gradient-spike"),
+    "gradient-spike": (*OF_FORM, "learning-rate-too-high"),
+    "dead-units": ("bad-input-range", *STARTS_BADLY, *TOO_FAR),
+    "vanishing-gradient": ("unchanged-weights", *STARTS_BADLY, "wrong-head", "saturated-activation", "dead-units", *TOO_FAR),
+    "saturated-activation": (*OF_FORM, *STARTS_BADLY, *TOO_FAR),
+    "skipped-steps": ("non-finite-input", "bad-labels", "non-finite"),
+    "unchanged-weights": (*OF_FORM, "poor-initialization", "clipped-loss"),
+    "clipped-loss": (*OF_FORM, *STARTS_BADLY, *TOO_FAR),
+    "learning-rate-too-high": (*OF_FORM, *STARTS_BADLY),
+    "learning-rate-too-low": (*OF_FORM, "unchanged-weights", "skipped-steps"),
+    "missing-normalization": ("non-finite-input", "bad-labels", "bad-input-range", "poor-initialization"),
+    "constant-prediction": (*AT_REST, "learning-rate-too-low"),
+    "oscillating-loss": (*STATIC, *TOO_FAR, "clipped-loss", "dead-units"),
+    "slow-convergence": (*STATIC, "learning-rate-too-low", "vanishing-gradient", "skipped-steps", "dead-units"),
+    "overfitting": ("bad-labels", "class-imbalance", "train-validation-mismatch", "stale-batch-norm"),
+    "underfitting": (*AT_REST, "learning-rate-too-low", "constant-prediction", "slow-convergence", "oscillating-loss"),
+    "loss-not-decreasing": (*AT_REST, "constant-prediction"),
 }
+
+
+def category(code: str) -> type[TrainingWarning]:
+    """The warning that tells of a code."""
+    rule = RULES[code]
+    return DataWarning if rule in OF_DATA else ModelWarning if rule in OF_MODEL else GradientWarning if rule in OF_GRADIENTS else TrainingWarning
 
 
 def examine(record: Record, ignore=()) -> list[Finding]:

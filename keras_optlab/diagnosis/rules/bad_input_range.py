@@ -8,6 +8,7 @@ Not to be confused with: a rate too high (then the standardized inputs are not l
 """
 
 from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "bad-input-range"
@@ -25,18 +26,19 @@ def find(record: Record) -> list[Finding]:
         return []
     probe = record.facts.get("probe", {})
     trials = probe.get("verdicts", {})
-    decisive = probe.get("learned") is False and trials.get("standardized") and not trials.get("adam")
-    own = probe.get("learned") is False and trials.get("own standardized")
+    decisive = trials.get("own standardized") or trials.get("standardized") and not trials.get("adam")
+    harmful = stuck(record) and (decisive or not probe)
     return [
         Finding(
             CODE,
-            "warning" if decisive or own else "info",
+            "warning" if harmful else "info",
             first["layer"],
             0,
             0,
             {"rms": x["rms"], "threshold": LARGE if x["rms"] > LARGE else SMALL, "min": x["min"], "max": x["max"]},
             f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} (root mean square {x['rms']:.3g}; nets are made for about 1), and nothing before "
-            f"`{first['layer']}` scales them" + (": a batch was learned only after it was scaled." if decisive or own else "."),
+            f"`{first['layer']}` scales them"
+            + (": a batch was learned only after it was scaled." if harmful and decisive else ": nothing was learned." if harmful else "."),
             "Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with a `keras.layers.Normalization()` that was adapted to x.",
         )
     ]

@@ -1,38 +1,47 @@
 """A rate at which a batch is not learned but thrown off, though the same net learns it at a usual one.
 
-Needs: a trial training on one batch, with the given optimizer and with Adam at a usual rate.
-Thresholds: the loss rose above WORSE times its first value or was not finite, and ended no lower than it began, while Adam learned the batch.
+Needs: a trial training on one batch, with the given optimizer and with Adam at a usual rate; update and weight norms of the first measured steps.
+Thresholds: the loss rose above WORSE times its first value or was not finite, or one of the first three measured steps moved a layer by FAST of its weights
+(healthy: about 1e-3, in the first steps of Adam .02); and the batch was not learned, while Adam learned it. Where the batch was learned, or none was tried:
+steps above FAST, and a run that stands.
 Not to be confused with: inputs out of range (then the given optimizer learns from standardized ones), a head that fits no loss (then Adam does not learn
 either).
 """
 
 import numpy as np
 
+from keras_optlab.diagnosis.curves import movement
 from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import stands
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules import bad_input_range
 
 CODE = "learning-rate-too-high"
-WORSE = 2.0
+WORSE, FAST = 2.0, 0.2
 
 
 def find(record: Record) -> list[Finding]:
-    probe = record.facts.get("probe")
-    if not probe or probe["learned"] or not probe["verdicts"].get("adam"):
+    probe, moved = record.facts.get("probe") or {}, float(movement(record)[:3].max(initial=0))
+    tried = probe.get("learned") is False
+    losses = probe["loss"] if tried else record.loss
+    if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST):
         return []
-    first = probe["loss"][0]
-    if np.isfinite(probe["loss"]).all() and max(probe["loss"]) <= WORSE * first or any(f.severity == "warning" for f in bad_input_range.find(record)):
+    first, highest = losses[0], max(losses) if np.isfinite(losses).all() else np.inf
+    rate = probe["rate"] if tried else max(record.learning_rate)  # of a schedule the highest
+    if not (highest > WORSE * first or moved > FAST) or any(f.severity == "warning" for f in bad_input_range.find(record)):
         return []
-    rate = probe["rate"]
+    rises = highest > WORSE * first
+    what = f"the loss rises from {first:.3g} to {highest:.3g}" if rises else f"a step moves a layer by {moved:.0%} of its weights (healthy: .1 %)"
+    then = "a batch is not learned, though Adam learns it at a usual one" if tried else "nothing is learned"
     return [
         Finding(
             CODE,
             "warning",
             None,
             0,
-            len(probe["loss"]) - 1,
-            {"learning_rate": rate, "loss": max(probe["loss"]), "threshold": WORSE * first},
-            f"At a learning rate of {rate:.3g} the loss of a batch rises from {first:.3g} to {max(probe['loss']):.3g}, while Adam at a usual rate learns it.",
+            record.steps[-1] if len(record) else 0,
+            {"learning_rate": rate, "loss": highest, "threshold": WORSE * first, "update_to_weight": moved, "threshold_update_to_weight": FAST},
+            f"At a learning rate of {rate:.3g} {what}, and {then}.",
             f"Take a tenth, and a tenth of that: `optimizer.learning_rate = {rate / 10:.1g}`.",
         )
     ]

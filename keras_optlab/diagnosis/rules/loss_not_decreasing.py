@@ -26,8 +26,8 @@ def find(record: Record) -> list[Finding]:
             CODE,
             "warning",
             None,
-            len(probe["loss"]) - 1,
-            len(probe["loss"]) - 1,
+            record.steps[-1] if len(record) else 0,
+            record.steps[-1] if len(record) else 0,
             {"gain": probe["gain"], "threshold": GAIN, "loss": last},
             f"Trained on one batch again and again, the model does not learn it: the loss goes from {first:.3g} to {last:.3g} in {len(probe['loss'])} steps, "
             "and no better with Adam or with inputs brought into range.",

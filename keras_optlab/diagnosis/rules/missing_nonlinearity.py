@@ -1,7 +1,8 @@
 """Layers with weights that follow each other with nothing between them: together they can do no more than one of them.
 
 Needs: what follows each layer, how much it reads and gives.
-Thresholds: a warning where no layer of a model with several has anything but linear ones behind it, an info for a single pair.
+Thresholds: a warning where no layer of a model with several, in a row or on branches that are added, has anything but linear ones behind it, an info for a
+single pair.
 Not to be confused with: a narrow layer between wider ones (it limits the rank, as in autoencoders, low-rank adapters and linear bottlenecks), batch
 normalization and dropout, which are linear too; layers whose successor is not known.
 """
@@ -15,6 +16,10 @@ CODE = "missing-nonlinearity"
 def find(record: Record) -> list[Finding]:
     layers = {layer["name"]: layer for layer in record.facts.get("layers", []) if "units" in layer}
     pairs = [layer for layer in layers.values() if layer["into"] in layers and layer["units"] >= min(layer["inputs"], layers[layer["into"]]["units"])]
+    if record.facts.get("linear") and not record.facts.get("row", True) and len(layers) > 2:
+        (first, *_) = layers.values()
+        message = f"None of the {len(layers)} layers with weights has a function behind it, on no branch: the whole model is a single linear one."
+        return [Finding(CODE, "warning", first["name"], 0, 0, {"layers": float(len(layers))}, message, 'Put `keras.layers.Activation("relu")` behind each.')]
     if not pairs:
         return []
     hidden = [layer for layer in layers.values() if layer["into"] or layer["activation"] not in (None, "linear")]

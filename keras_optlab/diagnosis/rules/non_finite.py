@@ -2,8 +2,8 @@
 
 Needs: shares of non-finite entries and weight norms; where no step was measured, the losses of the epochs (steps are epochs then, counted from 0).
 Threshold: none. One such step that the optimizer applied makes the weights NaN for good.
-Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed. Such steps are in the record as skipped, and only told
-of where no step gets through: a dynamic loss scale starts at 2**15 and halves at every skip, so it is past 1 after 16 of them.
+Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed
+(`skipped-steps`); where none of SKIPPED samples is applied and the loss is not finite either, it is not the scale.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.record import Record
 
 CODE = "non-finite"
-SKIPPED, SKIPPED_WITHOUT_LOSS = 17, 5  # samples in a row
+SKIPPED = 5  # samples in a row
 
 
 def find(record: Record) -> list[Finding]:
     skipped = np.array(record.skipped, bool)
     if not len(record):
         return _from_logs(record)
-    if len(record) and skipped[-1]:
+    if skipped[-1] and record.loss[-1] == np.inf:
         return _nothing_gets_through(record, skipped)
     table = record.table()
     if np.isfinite(table[..., :3]).all() and not table[..., 4].any():
@@ -74,8 +74,7 @@ def _nothing_gets_through(record, skipped):
     applied = np.flatnonzero(~skipped)
     first = int(applied[-1]) + 1 if len(applied) else 0
     count = len(record) - first
-    threshold = SKIPPED if np.isfinite(record.loss[-1]) else SKIPPED_WITHOUT_LOSS
-    if count < threshold:
+    if count < SKIPPED:
         return []
     return [
         Finding(
@@ -84,9 +83,8 @@ def _nothing_gets_through(record, skipped):
             None,
             record.steps[first],
             record.steps[-1],
-            {"samples": float(count), "threshold": float(threshold)},
-            f"None of the last {count} measured steps was applied (since step {record.steps[first]}): the gradient is not finite in any of them, whatever the "
-            "loss scale.",
+            {"samples": float(count), "threshold": float(SKIPPED)},
+            f"None of the last {count} measured steps was applied (since step {record.steps[first]}): neither gradient nor loss is finite, whatever the scale.",
             'Look for NaN in the data (`np.isfinite(x).all()`), or train in a type with a wider range: `keras.config.set_dtype_policy("mixed_bfloat16")`.',
         )
     ]

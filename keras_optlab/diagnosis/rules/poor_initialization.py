@@ -19,7 +19,7 @@ def find(record: Record) -> list[Finding]:
     if not stuck(record):
         return []
     kernels = [layer for layer in record.facts.get("layers", []) if "scale" in layer]
-    constant = [layer for layer in kernels if layer["constant"]] if not record.facts["probe"]["verdicts"].get("adam") else []
+    constant = [layer for layer in kernels if layer["constant"]] if not record.facts.get("probe", {}).get("verdicts", {}).get("adam") else []
     if len(constant) > 1 or constant and len(kernels) == 1 and constant[0]["units"] > 1:
         message = (
             f"All weights of `{constant[0]['name']}`{f' and {len(constant) - 1} more' if len(constant) > 1 else ''} are alike, so that its units stay copies."

@@ -1,15 +1,17 @@
 """Validation data that were not treated as the training data were.
 
 Needs: root mean square of both inputs, kind and range of both targets.
-Thresholds: sizes that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in another way; class numbers that training never saw.
-Not to be confused with: data of another source, whose sizes differ a little; overfitting.
+Thresholds: sizes that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in another way; class numbers that training never
+saw.
+Not to be confused with: data of another source, whose sizes differ a little; overfitting; a few huge values, PEAKED times the root mean square, which say
+nothing of the others.
 """
 
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.record import Record
 
 CODE = "train-validation-mismatch"
-FACTOR = 10.0
+FACTOR, PEAKED = 10.0, 20.0
 
 
 def find(record: Record) -> list[Finding]:
@@ -21,7 +23,8 @@ def find(record: Record) -> list[Finding]:
 
     for one, other in zip(ours.get("x", []), theirs.get("x", [])):
         sizes = one.get("rms"), other.get("rms")
-        if all(sizes) and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
+        peaked = any(max(-part["min"], part["max"]) > PEAKED * size for part, size in zip((one, other), sizes) if size)
+        if all(sizes) and not peaked and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
             message = (
                 f"The validation inputs are {sizes[1] / sizes[0]:.3g} times as large as those of training (root mean square {sizes[1]:.3g}, {sizes[0]:.3g})."
             )

@@ -1,0 +1,78 @@
+"""Curves of a run and what they are held against, for the rules that read them."""
+
+import numpy as np
+
+from keras_optlab.diagnosis.heads import needed
+from keras_optlab.diagnosis.record import Record
+
+ACCURACIES = ("accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy")
+
+
+def curve(record: Record, name: str) -> np.ndarray:
+    """(epochs,): one number of the logs, losses without the penalties on weights; empty where it is not there for every epoch, or not finite."""
+    values = np.array(record.logs.get(name, []), "float64")
+    if len(values) != len(record.logs.get("loss", [])) or not np.isfinite(values).all():
+        return np.zeros(0)
+    penalties = record.facts.get("penalty", (0.0, 0.0)) if name in ("loss", "val_loss") else (0.0, 0.0)
+    return values - np.linspace(*penalties, len(values))
+
+
+def over(record: Record) -> bool:
+    """Whether the run has come to its end, as far as it is known how many epochs it is to have."""
+    return len(record.logs.get("loss", [])) >= record.facts.get("epochs", 0)
+
+
+def begun(record: Record) -> float:
+    """The loss that a run has to get below: that of the first samples, of which a single one may be of one easy example, or of guessing where that is less."""
+    first = [loss - record.facts.get("penalty", (0.0, 0.0))[0] for loss in record.loss[:3] if np.isfinite(loss)]
+    return min(max(first, default=np.inf), needed(record) or np.inf)
+
+
+def step_after(record: Record, epoch: int) -> int:
+    """At which step an epoch was over, from the steps in all of them; the epoch itself where no step was measured."""
+    return round(record.steps[-1] * (epoch + 1) / len(record.logs["loss"])) if len(record) else epoch
+
+
+def calls(record: Record) -> int:
+    """How many batches the run has been through, as far as that is known: steps that the optimizer refused count, too."""
+    paced = sum(epoch["steps"] for epoch in record.pace)
+    return paced or max(len(record.facts.get("probe", {}).get("loss", [])), len(record))
+
+
+def pieces(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) steps and (n,) losses: the mean loss of each stretch between measured steps and ends of epochs, and the step that ends it.
+
+    The logs show the mean since an epoch began, which hides what single steps do. Where it is not known how many steps an epoch has, it is that mean.
+    """
+    steps, shown = np.array(record.steps), np.array(record.loss, "float64")
+    lengths = [epoch["steps"] for epoch in record.pace]
+    if not lengths or len(steps) < 2 or len(np.unique(steps)) < len(steps) or 2 * steps[-1] - steps[-2] < sum(lengths) / 2:
+        return steps, shown
+    found, start, ends = [], 0, record.logs.get("loss", [])
+    for epoch, length in enumerate([*lengths, int(steps[-1]) + 1]):
+        inside = (steps >= start) & (steps < start + length)
+        marks = dict(zip((steps[inside] - start + 1).tolist(), shown[inside].tolist()))
+        if epoch < min(len(lengths), len(ends)):
+            marks.setdefault(length, ends[epoch])
+        before, so_far = 0, 0.0
+        for count, mean in marks.items():
+            found.append((start + count - 1, (mean * count - so_far) / (count - before) if np.isfinite(mean) else mean))
+            before, so_far = count, mean * count
+        start += length
+    return np.array([step for step, _ in found]), np.array([loss for _, loss in found])
+
+
+def accuracies(record: Record) -> tuple[np.ndarray, np.ndarray, float]:
+    """(epochs,) of training and of validation, each empty where it is not known, and what always naming the largest class gives."""
+    name = next((name for name in ACCURACIES if len(curve(record, name))), ACCURACIES[0])
+    targets = record.facts.get("data", {}).get("y", [])
+    return curve(record, name), curve(record, f"val_{name}"), (len(targets) == 1 and targets[0].get("largest")) or 0.5
+
+
+def movement(record: Record) -> np.ndarray:
+    """(applied samples,): update over weight norm of the layer that moves most, of those with a kernel that did not start at zero."""
+    matrices = record.matrices()
+    with np.errstate(all="ignore"):
+        moved = record.per_layer("update_norm", matrices) / record.per_layer("weight_norm", matrices)
+    moved = np.where(np.isfinite(moved), moved, 0)[record.applied()]
+    return moved.max(1) if moved.size else np.zeros(0)

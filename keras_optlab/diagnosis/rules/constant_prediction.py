@@ -1,0 +1,48 @@
+"""Predictions that do not depend on the input.
+
+Needs: of each look at a batch the deviation of the predictions over its examples and the share of the class that is named most; the targets' deviation and
+their largest class; a trial training.
+Thresholds: a deviation of at most FLAT, of the targets' own where they are numbers; or one class for each of at least FEWEST examples and a deviation of at
+most CLOSE; in every look from step WARM_UP on, and only where the trial brought nothing.
+Not to be confused with: imbalance (nothing is told where the largest class holds OFTEN of the examples), targets that are all alike (`bad-labels`).
+"""
+
+from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import stuck
+from keras_optlab.diagnosis.record import Record, predictions
+
+CODE = "constant-prediction"
+FLAT, CLOSE, FEWEST, WARM_UP, OFTEN = 1e-3, 0.05, 20, 20, 0.9
+
+
+def find(record: Record) -> list[Finding]:
+    looks = [look for look in record.looks if look["step"] >= WARM_UP]
+    targets = record.facts.get("data", {}).get("y", [])
+    if not looks or not stuck(record):
+        return []
+    outputs = predictions(looks[-1])
+    for i, name in enumerate(outputs):
+        target = targets[i] if len(targets) == len(outputs) else {}
+        if not target.get("std", 1.0) or (target.get("largest") or 0.0) >= OFTEN:
+            continue
+        seen = [(predictions(look).get(name), look["examples"]) for look in looks]
+        scale = 1.0 if target.get("classes") else target.get("std", 1.0)
+        if not all(one and _constant(one, examples, scale) for one, examples in seen):
+            continue
+        now, where = seen[-1][0], "" if len(outputs) == 1 else f" of `{name}`"
+        evidence = {"spread": now["spread"], "threshold": FLAT * scale} | ({} if now["largest"] is None else {"largest": now["largest"]})
+        message = f"The predictions{where} are the same for each of {seen[-1][1]} examples: they deviate by {now['spread']:.1e} from one to the next."
+        return [Finding(CODE, "warning", None, looks[0]["step"], looks[-1]["step"], evidence, message, ADVICE)]
+    return []
+
+
+def _constant(one: dict, examples: int, scale: float) -> bool:
+    if one["spread"] is None:
+        return False
+    return one["spread"] <= FLAT * scale or one["largest"] == 1.0 and one["spread"] <= CLOSE and examples >= FEWEST
+
+
+ADVICE = (
+    "Somewhere between input and output all is lost: look for a layer that gives the same for each example, `keras_optlab.diagnose(model, x, y)`, and for "
+    "inputs that are all alike, `x.std(0)`."
+)

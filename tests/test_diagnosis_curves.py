@@ -1,0 +1,376 @@
+"""Rules that read curves and steps, on records made by hand: the sick one, and near misses that must be silent."""
+
+import numpy as np
+import pytest
+
+from keras_optlab.diagnosis import Record, examine
+from keras_optlab.diagnosis.curves import curve, pieces
+from keras_optlab.diagnosis.rules import (
+    FOLLOWS_FROM,
+    RULES,
+    clipped_loss,
+    gradient_spike,
+    learning_rate_too_low,
+    missing_normalization,
+    oscillating_loss,
+    overfitting,
+    skipped_steps,
+    slow_convergence,
+    unchanged_weights,
+    underfitting,
+)
+
+GUESS = float(np.log(10))
+LAYERS = ("first", "last")
+WEIGHTS = [
+    {"path": f"{layer}/{kind}", "layer": layer, "kind": "Dense", "shape": shape, "activation": None}
+    for layer in LAYERS
+    for kind, shape in (("kernel", [64, 10]), ("bias", [10]))
+]
+HEAD = {
+    "outputs": [{"name": "last", "layer": "last", "shape": [10], "activation": "softmax"}],
+    "losses": [{"name": "sparse_categorical_crossentropy", "from_logits": False}],
+    "guess": GUESS,
+}
+LABELS = {
+    "name": "y",
+    "shape": [],
+    "nonfinite": 0.0,
+    "rms": 5.3,
+    "integer": True,
+    "classes": 10,
+    "largest": 0.1,
+    "min": 0.0,
+    "max": 9.0,
+    "std": 2.9,
+    "one_hot": False,
+    "row_sum": None,
+}
+FALLING = np.geomspace(2.0, 0.05, 20)
+
+
+def run(logs=None, samples=20, every=20, grad=0.1, update=3e-3, loss=2.3, skipped=lambda i: False, pace=None, **facts) -> Record:
+    """A record of kernels and biases whose weights have the norm 3; numbers, or functions of the sample."""
+    at = lambda value, i: value(i) if callable(value) else value
+    made = Record()
+    for i in range(samples):
+        made.add(i * every, [[at(grad, i), 3.0, at(update, i), 0.0, 0.0]] * 4, WEIGHTS, 0.01, at(loss, i), skipped(i))
+    made.logs = {name: list(map(float, values)) for name, values in (logs or {}).items()}
+    made.facts |= HEAD | {"data": {"examples": 500, "whole": True, "x": [], "y": [LABELS]}} | facts
+    if pace:
+        made.pace = pace
+    return made
+
+
+def said(rule, record) -> str | None:
+    """The severity of the one finding; its numbers must be numbers, its texts sentences."""
+    found = rule.find(record)
+    assert len(found) <= 1
+    for f in found:
+        assert f.code == rule.CODE and f.first_step <= f.last_step and f.message.endswith(".") and f.advice
+        assert all(isinstance(x, float) for x in f.evidence.values()) and "threshold" in f.evidence, f.evidence
+    return found[0].severity if found else None
+
+
+def accuracies(train, validation, n=20):
+    return {"accuracy": np.linspace(0.1, train, n), "val_accuracy": np.linspace(0.1, validation, n)}
+
+
+RISING = np.concatenate([np.linspace(2.2, 1.6, 8), np.linspace(1.65, 2.6, 12)])
+HEART = {"loss": np.geomspace(2.2, 0.01, 20), "val_loss": np.maximum(1.6, np.linspace(2.2, 1.2, 20))}
+
+
+@pytest.mark.parametrize(
+    ("logs", "expected"),
+    [
+        ({"loss": FALLING, "val_loss": RISING}, "warning"),
+        ({"loss": FALLING, "val_loss": RISING, **accuracies(0.99, 0.4)}, "warning"),
+        (HEART, "warning"),
+        ({"loss": np.linspace(2.3, 1.9, 20), "val_loss": np.linspace(2.35, 2.5, 20)}, "warning"),  # what is learned is not so of the others
+        ({"loss": np.linspace(2.3, 1.9, 20), "val_loss": np.linspace(2.6, 2.3, 20)}, None),  # but it is getting there
+        ({"loss": FALLING, "val_loss": RISING, **accuracies(0.99, 0.85)}, "info"),  # sure of itself, but right
+        ({"loss": FALLING, "val_loss": RISING / 5}, "info"),
+        ({"loss": 50 * FALLING, "val_loss": 50 * RISING}, "info"),  # huge weights: the loss says little of what is right
+        ({"loss": FALLING / 10, "val_loss": FALLING}, "info"),  # a gap, but both are good
+        ({"loss": FALLING, "val_loss": FALLING * 1.5 + 0.1}, None),
+        ({"loss": FALLING, "val_loss": FALLING + 0.2 * (np.arange(20) % 2)}, None),
+        ({"loss": FALLING, "val_loss": np.append(FALLING[:-1], 3.0)}, None),  # one epoch alone
+        ({"loss": FALLING[:4], "val_loss": RISING[-4:]}, None),
+        ({"loss": np.full(20, 2.3), "val_loss": np.linspace(2.3, 4, 20)}, None),  # nothing is learned: something else
+        ({"loss": FALLING}, None),
+        ({"loss": FALLING, "val_loss": [np.nan] * 20}, None),
+    ],
+)
+def test_overfitting(logs, expected):
+    assert said(overfitting, run(logs)) == expected
+
+
+def test_a_gap_within_the_noise_of_few_validation_examples_is_none():
+    logs = {"loss": FALLING, "val_loss": RISING, **accuracies(0.9, 0.5)}
+    assert said(overfitting, run(logs, validation={"examples": 1000})) == "warning"
+    assert said(overfitting, run(logs, validation={"examples": 10})) == "info"
+
+
+def test_overfitting_of_numbers_is_held_against_their_spread():
+    facts = {"losses": [{"name": "mean_squared_error", "from_logits": False}], "guess": None}
+    facts["data"] = {"examples": 500, "whole": True, "x": [], "y": [LABELS | {"integer": False, "classes": None, "std": 1.0}]}
+    assert said(overfitting, run({"loss": FALLING / 10, "val_loss": np.linspace(1.0, 0.8, 20)}, **facts)) == "warning"
+    assert said(overfitting, run({"loss": FALLING / 10, "val_loss": np.linspace(1.0, 0.2, 20)}, **facts)) == "info"
+
+
+def test_a_weighted_loss_that_is_at_rest_may_be_of_a_good_model():
+    assert said(underfitting, run({"loss": np.full(20, 2.4), **accuracies(0.9, 0.9)})) is None
+    assert said(underfitting, run({"loss": np.full(20, 2.4), "val_loss": np.full(20, 0.8)})) is None
+    assert said(underfitting, run({"loss": np.full(20, 2.4), "val_loss": np.full(20, 2.3), **accuracies(0.12, 0.1)})) == "warning"
+
+
+NARROW = {
+    "row": True,
+    "layers": [{"name": "first", "kind": "Dense", "units": 1, "inputs": 64, "activation": "relu"}, {"name": "last", "kind": "Dense", "units": 10, "inputs": 1}],
+}
+REST = np.concatenate([np.linspace(2.3, 1.7, 8), np.full(12, 1.7) - 0.0005 * np.arange(12)])
+
+
+@pytest.mark.parametrize(
+    ("losses", "facts", "expected"),
+    [
+        (REST, NARROW, "warning"),
+        (np.full(20, 2.29), {}, "warning"),
+        (REST, {}, None),  # may be noise in the data
+        (REST - 1.2, NARROW, None),
+        (REST, NARROW | {"row": False}, None),  # there may be a way around it
+        (np.linspace(2.3, 2.1, 20), {}, None),  # still on its way
+        (2.5 + 0.2 * (np.arange(20) % 2), {}, None),  # not at rest
+        (np.full(20, 2.29) + 3, {"penalty": [3.0, 3.0]}, "warning"),
+        (np.full(20, 0.3) + 3, {"penalty": [3.0, 3.0]}, None),  # what is left are penalties
+        (np.full(5, 2.3), {}, None),
+        (np.full(20, 2.29), {"guess": None}, None),
+    ],
+)
+def test_underfitting(losses, facts, expected):
+    assert said(underfitting, run({"loss": losses}, **facts)) == expected
+    assert said(underfitting, run({"loss": losses}, samples=3, **facts)) is None  # hardly begun
+
+
+@pytest.mark.parametrize(
+    ("losses", "update", "expected"),
+    [
+        (np.linspace(2.3, 2.0, 10), 3e-4, "warning"),
+        (np.linspace(2.3, 2.0, 10), 3e-2, None),  # steps are large: it is not the rate
+        (2.3 * 0.7 + 1.0 / np.arange(1, 11) ** 2, 3e-4, None),  # coming to rest at what noise leaves
+        (np.linspace(2.3, 0.9, 10), 3e-4, None),  # half of the way
+        (2.2 + 0.01 * (np.arange(10) % 2), 3e-4, None),
+        (np.linspace(2.3, 2.0, 10), 0.0, None),
+        (np.linspace(2.3, 2.2, 3), 3e-4, None),
+    ],
+)
+def test_slow_convergence(losses, update, expected):
+    assert said(slow_convergence, run({"loss": losses}, update=update)) == expected
+
+
+def test_a_trial_tells_a_slow_rate_from_noise():
+    losses = [2.38, 2.33, 2.28, 2.25, 2.23, 2.21, 2.20, 2.19, 2.187, 2.184]  # a rate that comes down, too
+    assert said(slow_convergence, run({"loss": losses}, update=3e-4)) is None
+    assert said(slow_convergence, run({"loss": losses}, update=3e-4, probe=FAILED | {"verdicts": {"adam": True}})) == "warning"
+    assert said(slow_convergence, run({"loss": np.linspace(2.3, 2.0, 10)}, update=3e-4, probe=FAILED | {"learned": True, "verdicts": {}})) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "update", "expected"),
+    [
+        (3.0 + (np.arange(12) % 2), 0.1, "warning"),
+        (3.0 + (np.arange(12) % 2), 1e-3, None),  # the data are noisy, the steps are small
+        (np.geomspace(3.0, 0.3, 12) * (1 + 0.3 * (np.arange(12) % 2)), 0.1, None),
+        (3.0 + 0.02 * (np.arange(12) % 2), 0.1, None),
+        (np.linspace(3.0, 6.0, 12), 0.1, None),
+    ],
+)
+def test_oscillating_loss(losses, update, expected):
+    assert said(oscillating_loss, run({"loss": losses}, update=update)) == expected
+
+
+def test_a_loss_that_swings_within_few_epochs():
+    assert said(oscillating_loss, run({"loss": [3.0, 3.1]}, samples=24, update=0.1, loss=lambda i: 3.0 + i % 2)) == "warning"
+    assert said(oscillating_loss, run({"loss": [3.0, 3.1]}, samples=24, update=0.1, loss=lambda i: (3.0 + i % 2) * 0.9**i)) is None
+    assert said(oscillating_loss, run({"loss": [3.0, 3.1]}, samples=8, update=0.1, loss=lambda i: 3.0 + i % 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("grad", "loss", "expected"),
+    [
+        (lambda i: 500.0 if i == 8 else 0.1, lambda i: 0.5 if i < 8 else 2.3, "warning"),
+        (lambda i: 500.0 if i == 8 else 0.1, lambda i: 2.3 * 0.9**i, "info"),
+        (0.1, lambda i: 5e3 if i == 8 else 0.5 if i < 8 else 2.3, "warning"),
+        (lambda i: 500.0 if i > 8 else 0.1, 2.3, None),  # it stays: an explosion
+        (lambda i: 500.0 if i in (0, 1) else 0.1, 2.3, None),
+        (lambda i: 3.0 if i == 8 else 0.1, 2.3, None),
+        (lambda i: 500.0 if i % 3 == 0 else 0.1, 2.3, None),  # usual in this run
+    ],
+)
+def test_gradient_spike(grad, loss, expected):
+    assert said(gradient_spike, run(grad=grad, loss=loss)) == expected
+
+
+def test_what_a_spike_has_left_behind_comes_under_it():
+    """One huge example, after which the weights are a thousand times what they were."""
+    made = run(samples=0)
+    for i in range(12):
+        weights = 3.0 if i <= 6 else 3e3
+        made.add(20 * i, [[500.0 if i == 6 else 0.1, weights, 1e-3, 0.0, 0.0]] * 4, WEIGHTS, 0.01, 0.5 if i < 6 else 2.4)
+    first, *others = examine(made)
+    assert (first.code, first.first_step) == ("gradient-spike", 120) and {f.code: f.cause for f in others} == {"exploding-gradient": "gradient-spike"}
+
+
+def test_a_skipped_step_is_no_spike():
+    assert said(gradient_spike, run(grad=lambda i: np.inf if i == 8 else 0.1, skipped=lambda i: i == 8)) is None
+
+
+def test_losses_between_samples_are_read_out_of_the_mean_since_the_epoch_began():
+    losses = np.random.default_rng(0).uniform(1, 2, 72)
+    shown = np.concatenate([np.cumsum(part) / np.arange(1, 37) for part in losses.reshape(2, 36)])
+    logs = {"loss": losses.reshape(2, 36).mean(1)}
+    made = run(logs, samples=7, every=10, loss=lambda i: float(shown[10 * i]), pace=[{"steps": 36, "seconds": 1.0}] * 2)
+    steps, found = pieces(made)
+    assert list(steps) == [0, 10, 20, 30, 35, 40, 50, 60, 71]
+    edges = [0, 1, 11, 21, 31, 36, 41, 51, 61, 72]
+    np.testing.assert_allclose(found, [losses[a:b].mean() for a, b in zip(edges, edges[1:])])
+    made.pace[1:] = []  # the second epoch goes on
+    np.testing.assert_allclose(pieces(made)[1], found[:-1])
+    made.pace = []
+    assert list(pieces(made)[1]) == made.loss
+    made.pace = [{"steps": 360, "seconds": 1.0}] * 2  # ten batches an update
+    assert list(pieces(made)[1]) == made.loss
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"grad": 0.0, "loss": 9.7}, "warning"),
+        ({"grad": lambda i: 0.0 if i > 5 else 0.1, "loss": 9.7}, "warning"),
+        ({"grad": 0.0, "loss": 0.0}, None),  # nothing is left to learn
+        ({"grad": 1e-9, "loss": 9.7}, None),
+        ({"grad": 0.0, "loss": np.inf}, None),
+        ({"grad": 0.0, "loss": lambda i: 30.0 - i}, None),  # huge weights: batches are all right or all wrong, and more and more are right
+        ({"grad": np.nan, "loss": 9.7}, None),
+        ({"grad": 0.0, "loss": 9.7, "losses": [{"name": "mean_squared_error", "from_logits": False}]}, None),
+    ],
+)
+def test_clipped_loss(arguments, expected):
+    assert said(clipped_loss, run(**arguments)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"trainable": {"weights": 0, "all": 4}, "samples": 0}, "error"),
+        ({"unreadable": [{"what": "the training", "why": "ValueError: No gradients provided for any variable."}], "samples": 0}, "error"),
+        ({"grad": 0.0, "losses": [None]}, "warning"),
+        ({"grad": np.nan, "update": 0.0}, "warning"),
+        ({"update": 0.0}, "warning"),
+        ({"trainable": {"weights": 2, "all": 4}}, None),
+        ({"trainable": {"weights": 0, "all": 0}, "samples": 0}, None),
+        ({"update": lambda i: 3e-3 if i < 15 else 0.0}, None),  # a schedule that has come to its end
+        ({"update": 0.0, "skipped": lambda i: True}, None),
+        ({"grad": 0.0, "update": 0.0, "loss": 9.7}, None),  # the loss is clipped
+        ({"grad": 0.0, "update": 0.0}, "warning"),
+        ({"grad": 0.0, "loss": 0.0}, None),
+    ],
+)
+def test_unchanged_weights(arguments, expected):
+    assert said(unchanged_weights, run(**arguments)) == expected
+
+
+def test_one_layer_without_a_gradient_is_told_of_where_nothing_is_learned():
+    values = [[np.nan, 3.0, 0.0, np.nan, np.nan]] * 2 + [[0.1, 3.0, 1e-3, 0.0, 0.0]] * 2
+    made = run(samples=0)
+    for i in range(5):
+        made.add(10 * i, values, WEIGHTS, 0.01, 2.3)
+    assert said(unchanged_weights, made) == "info"
+    made.facts["probe"] = {"learned": False, "verdicts": {"adam": False}, "loss": [2.3] * 30, "gain": 0.0, "penalty": 0.0, "rate": 0.01}
+    assert said(unchanged_weights, made) == "warning" and unchanged_weights.find(made)[0].layer == "first"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"samples": 6, "every": 0, "skipped": lambda i: True, "pace": [{"steps": 5, "seconds": 1.0}] * 10}, "warning"),
+        ({"samples": 30, "skipped": lambda i: True}, "warning"),
+        ({"samples": 1, "skipped": lambda i: True, "logs": {"loss": [1.024] * 10}}, "warning"),
+        ({"samples": 1, "skipped": lambda i: True, "logs": {"loss": [1.024, 1.023, 1.0, 0.9, 0.8]}}, None),
+        ({"samples": 12, "skipped": lambda i: i % 4 > 0, "pace": [{"steps": 300, "seconds": 1.0}]}, "warning"),
+        ({"samples": 4, "every": 0, "skipped": lambda i: True, "pace": [{"steps": 15, "seconds": 1.0}]}, None),  # a scale on its way down
+        ({"samples": 12, "skipped": lambda i: i < 3, "pace": [{"steps": 300, "seconds": 1.0}]}, None),
+        ({"samples": 12, "skipped": lambda i: i in (5, 9), "pace": [{"steps": 300, "seconds": 1.0}]}, None),
+        ({}, None),
+    ],
+)
+def test_skipped_steps(arguments, expected):
+    assert said(skipped_steps, run(**arguments)) == expected
+
+
+DEEP = [{"name": f"hidden_{i}", "kind": "Dense", "units": 64, "inputs": 64, "activation": "relu"} for i in range(10)]
+FAILED = {"learned": False, "verdicts": {"adam": False}, "loss": [1e5] * 30, "gain": 0.0, "penalty": 0.0, "rate": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"layers": DEEP, "levelled": False, "probe": FAILED}, "warning"),
+        ({"layers": DEEP, "levelled": True, "probe": FAILED}, None),
+        ({"layers": DEEP[:5], "levelled": False, "probe": FAILED}, None),
+        ({"layers": [one | {"activation": "sigmoid"} for one in DEEP], "levelled": False, "probe": FAILED}, None),
+        ({"layers": [one | {"activation": "selu"} for one in DEEP], "levelled": False, "probe": FAILED}, None),
+        ({"layers": DEEP, "levelled": False, "probe": FAILED | {"learned": True}}, None),
+        ({"layers": DEEP, "levelled": False, "probe": FAILED | {"loss": [2.4] * 30}}, None),
+        ({"layers": DEEP, "probe": FAILED}, None),
+    ],
+)
+def test_missing_normalization(facts, expected):
+    assert said(missing_normalization, run(**facts)) == expected
+
+
+def test_what_is_to_go_on_is_not_judged_by_its_end():
+    """A run that is planned longer may yet get there."""
+    for rule, made in (
+        (overfitting, run({"loss": FALLING, "val_loss": RISING})),
+        (underfitting, run({"loss": np.full(20, 2.29)})),
+        (slow_convergence, run({"loss": np.linspace(2.3, 2.0, 20)}, update=3e-4)),
+        (oscillating_loss, run({"loss": 3.0 + (np.arange(20) % 2)}, update=0.1)),
+    ):
+        assert said(rule, made) == "warning"
+        made.facts["epochs"] = 20
+        assert said(rule, made) == "warning"
+        made.facts["epochs"] = 21
+        assert said(rule, made) is None
+
+
+def test_one_easy_example_at_the_start_says_nothing():
+    """In batches of one the first loss may be anything."""
+    facts = {"losses": [{"name": "mean_squared_error", "from_logits": False}], "guess": None, "outputs": [HEAD["outputs"][0] | {"shape": [1]}]}
+    made = run({"loss": [0.3, 0.2, 0.1]}, samples=24, update=0.1, loss=lambda i: 1e-6 if i == 0 else 0.3 + 0.2 * (i % 2) if i > 2 else 1.0, **facts)
+    assert said(oscillating_loss, made) is None
+
+
+def test_the_rules_need_nothing():
+    """Records without logs, steps or facts."""
+    bare, logged = Record(), Record()
+    logged.logs = {"loss": [2.3] * 20, "val_loss": list(RISING)}
+    for made in (bare, logged, run({"loss": FALLING}, samples=0), run({"loss": FALLING}, samples=1)):
+        assert [f for f in examine(made) if f.severity != "info"] == []
+    assert len(curve(logged, "accuracy")) == 0
+
+
+def test_what_follows_from_a_rate_or_a_form_comes_under_it():
+    made = run({"loss": 3.0 + (np.arange(12) % 2)}, update=0.1, probe=FAILED | {"verdicts": {"adam": True}, "loss": [2.3, 50.0] * 15})
+    first, *others = examine(made)
+    assert first.code == "learning-rate-too-high" and {f.code: f.cause for f in others}["oscillating-loss"] == "learning-rate-too-high"
+    assert all(f.severity == "info" for f in others)
+    assert all(cause in {*RULES, "stale-batch-norm"} for causes in FOLLOWS_FROM.values() for cause in causes)
+
+
+def test_a_rate_at_which_a_trial_brings_nothing_is_too_low_though_updates_are_not_tiny():
+    probe = FAILED | {"verdicts": {"adam": True}, "loss": [2.3] * 30}
+    assert said(learning_rate_too_low, run(update=1.4e-4, probe=probe)) == "warning"
+    assert said(learning_rate_too_low, run(update=1.4e-4, probe=probe | {"loss": list(np.linspace(2.3, 2.2, 30))})) is None
+    assert said(learning_rate_too_low, run(update=3e-2, probe=probe)) is None
+    assert said(learning_rate_too_low, run(update=0.0, skipped=lambda i: True, probe=probe)) is None
