@@ -424,6 +424,20 @@ def test_an_unknown_code_is_refused():
         GradientMonitor(ignore=["dead-unit"])
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes are always known elsewhere")
+def test_a_gradient_whose_shape_is_not_known_is_measured():
+    import tensorflow as tf
+
+    class Shapeless(L.Dense):
+        @property
+        def kernel(self):
+            return tf.custom_gradient(lambda w: (tf.identity(w), lambda g: tf.raw_ops.PlaceholderWithDefault(input=g, shape=None)))(super().kernel)
+
+    model, monitor = keras.Sequential([L.Input((6, 6, 1)), L.Flatten(), Shapeless(3)]), GradientMonitor()
+    fit(model, callbacks=[monitor])
+    assert np.isfinite(monitor.record.grad_norm).all() and (monitor.record.zero_share == 0).all()
+
+
 def test_seams_have_the_members_they_stand_for():
     """The members of Keras that are not public."""
     import inspect
@@ -439,5 +453,8 @@ def test_seams_have_the_members_they_stand_for():
     assert seams.gradient_sums(keras.optimizers.SGD()) is None
     model.compile("sgd", LOSS, metrics=["accuracy", "sparse_categorical_crossentropy"])
     model.train_on_batch(X[:4], Y[:4])
+    keras.utils.set_random_seed(0)
+    keras.random.normal((2,))
+    assert [v.shape for v in seams.global_seeds()] == [(2,)]
     known = seams.directions(model)
     assert set(known) == {"loss", "accuracy", "sparse_categorical_crossentropy"} and known["accuracy"] == "max"

@@ -88,10 +88,13 @@ def test_nan_in_the_data(where):
 
 
 def test_nan_in_the_data_under_loss_scaling():
-    """No step gets through: an error, though each of them alone would be a skipped step."""
+    """No step gets through, though a scale of 2**15 has long come down."""
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-3))
     monitor, told, _ = train(mlp(0), optimizer, np.full_like(X, np.nan), steps=28, monitor=GradientMonitor(every=1))
-    check_told(told, "non-finite", "None of the last", "mixed_bfloat16")
+    if BACKEND == "tensorflow":  # whose relu turns NaN into zero, so that the loss is finite
+        check_told(told, "skipped-steps", "refused 100%", "isfinite", "mixed_bfloat16")
+    else:
+        check_told(told, "non-finite", "None of the last", "isfinite", "mixed_bfloat16")
 
 
 @pytest.mark.parametrize("first", [0.0, 0.1])

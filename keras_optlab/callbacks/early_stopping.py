@@ -15,8 +15,8 @@ from keras_optlab.diagnosis import TrainingWarning
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.resume import copied
 
-FROM_CALLBACKS = ("learning_rate", "lr", "grad_norm")  # what the callbacks of these modules add to the logs
-MODULES = ("keras.", "keras_optlab.search.", "keras_optlab.callbacks.early_stopping", "keras_optlab.callbacks.gradient_monitor")
+FROM_CALLBACKS = ("learning_rate", "lr", "grad_norm", "alarms")  # what the callbacks of these modules add to the logs
+MODULES = ("keras.", "keras_optlab.search.", *(f"keras_optlab.callbacks.{name}" for name in ("early_stopping", "gradient_monitor", "training_doctor")))
 LOOKS = 10  # within the patience in steps: each look waits for the device
 STATE = (
     "stopped_epoch",

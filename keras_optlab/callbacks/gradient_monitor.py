@@ -8,8 +8,9 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_optlab.diagnosis import Finding, GradientWarning, Record, examine
-from keras_optlab.diagnosis.rules import RULES, ordered
+from keras_optlab.diagnosis import Finding, Record, examine
+from keras_optlab.diagnosis.heads import WELL, gained
+from keras_optlab.diagnosis.rules import EVENTS, OF_GRADIENTS, RULES, category, ordered
 from keras_optlab.training import instrument
 
 RECENT = 20  # samples that the rules see while training runs, the first one of all included
@@ -20,6 +21,8 @@ class GradientMonitor(keras.callbacks.Callback):
 
     Training is bit for bit what it is without it. On a sampled step a second, measuring train function runs in place of the plain one, on JAX before it; it is
     compiled once for each compiled model. Expect 1 % of the time or less on TensorFlow where a step takes 4 ms or more, 3 % on JAX (`benchmarks/monitor.py`).
+    It warns of what gradients tell, `TrainingDoctor` of the rest, too.
+
     The first step of every `fit` is measured, then ten times as many as `every` says during the first `every` steps, so that a sick net is told of within
     100 steps at the default. Where XLA compiles the step on TensorFlow (`jit_compile`, Keras' choice on a GPU), it may round the measured steps in another
     way, in the last bit.
@@ -48,16 +51,17 @@ class GradientMonitor(keras.callbacks.Callback):
     """
 
     async_safe = True  # it does nothing at the end of a batch
+    reads = tuple(rule.CODE for rule in OF_GRADIENTS)
 
     def __init__(self, every: int = 100, ignore=()):
         super().__init__()
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
-            raise ValueError(f"GradientMonitor(every=...): `every` must be an integer of at least 1, a number of steps. Received: every={every!r}")
+            raise ValueError(f"{type(self).__name__}(every=...): `every` must be an integer of at least 1, a number of steps. Received: every={every!r}")
         for code in ignore:
             if code not in RULES:
                 near = difflib.get_close_matches(str(code), RULES, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"GradientMonitor(ignore=...): `ignore` must list codes of findings: {', '.join(RULES)}. Received: {code!r}.{hint}")
+                raise ValueError(f"{type(self).__name__}(ignore=...): `ignore` must list codes of findings: {', '.join(RULES)}. Received: {code!r}.{hint}")
         self.every, self.ignore = int(every), tuple(ignore)
         self._record, self._findings, self._told, self._unseen = Record(), {}, set(), False
         self._switch, self._windows, self._norms, self._norm = None, [], [], None
@@ -109,9 +113,7 @@ class GradientMonitor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if self._switch is None:  # driven by hand: there was no train function yet
             self._listen()
-        if len(self._windows) > 1:  # all but the last are ready: no waiting for the device
-            self._drain(keep=1)
-            self._tell()
+        self._keep_up()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._norms = []
@@ -124,14 +126,23 @@ class GradientMonitor(keras.callbacks.Callback):
             for name, value in logs.items():
                 if isinstance(value, (int, float)):
                     self._record.logs.setdefault(name, []).append(float(value))
+            self._unseen = True
         self._tell()
 
     def on_train_end(self, logs=None):
         self._drain(whole=False)
+        self._leave()
+        self._tell()
+
+    def _keep_up(self):
+        if len(self._windows) > 1:  # all but the last are ready: no waiting for the device
+            self._drain(keep=1)
+            self._tell()
+
+    def _leave(self):
         if self._switch is not None:
             instrument.leave(self._switch, self)
             self._switch = None
-        self._tell()
 
     def _listen(self):
         self._switch = instrument.listen(self.model, self)
@@ -170,9 +181,12 @@ class GradientMonitor(keras.callbacks.Callback):
     def _examine(self):
         if self._unseen:
             self._unseen = False
-            for finding in examine(self._record.tail(RECENT), self.ignore):
-                known = self._findings.get((finding.code, finding.layer))
-                self._findings[finding.code, finding.layer] = replace(finding, first_step=known.first_step) if known else finding
+            known, healthy = self._findings, (gained(self._record) or 0) > WELL
+            events = {key: finding for key, finding in known.items() if finding.code in EVENTS}
+            self._findings = {key: replace(finding, severity="info") if healthy else finding for key, finding in events.items()}
+            for finding in examine(self._record.tail(RECENT), [code for code in RULES if code in self.ignore or code not in self.reads]):
+                key = finding.code, finding.layer
+                self._findings[key] = replace(finding, first_step=known[key].first_step) if key in known else finding
 
     def _tell(self):
         self._examine()
@@ -181,9 +195,9 @@ class GradientMonitor(keras.callbacks.Callback):
             if finding.severity != "info" and key not in self._told:
                 self._told.add(key)
                 warnings.warn(
-                    f'{finding} Silence with `GradientMonitor(ignore=["{finding.code}"])` or '
-                    '`warnings.filterwarnings("ignore", category=keras_optlab.diagnosis.GradientWarning)`.',
-                    GradientWarning,
+                    f'{finding} Silence with `{type(self).__name__}(ignore=["{finding.code}"])` or '
+                    f'`warnings.filterwarnings("ignore", category=keras_optlab.diagnosis.{category(finding.code).__name__})`.',
+                    category(finding.code),
                     stacklevel=2,
                 )
 

@@ -2,7 +2,7 @@
 
 import difflib
 
-BETTER_LOW = ("loss", "error", "mse", "mae", "mape", "msle", "rmse", "perplexity", "divergence", "crossentropy", "grad_norm")
+BETTER_LOW = ("loss", "error", "mse", "mae", "mape", "msle", "rmse", "perplexity", "divergence", "crossentropy", "grad_norm", "alarms")
 BETTER_HIGH = ("acc", "accuracy", "auc", "precision", "recall", "f1", "f1_score", "fbeta_score", "iou", "r2_score", "cosine_similarity")
 
 

@@ -1,0 +1,270 @@
+"""Sees what is wrong with a run, names the cause, and is silent while it learns."""
+
+import math
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_optlab import report as page
+from keras_optlab.callbacks.gradient_monitor import GradientMonitor
+from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, guess, spread
+from keras_optlab.diagnosis.rules import RULES, STATIC, input_bound
+from keras_optlab.diagnosis.telling import report_of
+from keras_optlab.training import data_facts
+from keras_optlab.training import keras_seams as seams
+from keras_optlab.training.look import look
+from keras_optlab.training.model_facts import model_facts
+from keras_optlab.training.probe import EXAMPLES, kept, penalty, probe
+
+READ = 2000  # examples of arrays that are read
+MOST = 20_000_000  # weights of a model that is tried
+ACTIVATIONS = "the activations"
+SLOW = 0.01  # seconds of a step from which on it may be the input
+WORSE = 1.5  # times the loss of training: a validation that goes badly
+LOOKS, FIRST = 0.01, 0.1  # share of the time that goes into looks at activations while a run learns; seconds that the first one is thought to take
+
+
+class TrainingDoctor(GradientMonitor):
+    """A `GradientMonitor` that also knows model, loss and data, and finds out why a run learns nothing.
+
+    What form alone tells, such as class numbers that the last layer does not have, is told before the first step. A run that has brought next to nothing after
+    some 50 steps, or at its end, is tried once: some 30 to 120 steps on one batch from the weights it began with, as `keras_optlab.diagnose` does, which takes
+    seconds, and after which all is put back bit for bit. It is not tried under a strategy, with a `train_step` of your own, or with more than 20 million
+    weights. So a run that learns is neither tried nor told of, however odd it looks. At ends of epochs it looks at what the layers make of a fixed batch, as
+    often as that takes a hundredth of the time, and once at the end of a run that did not go well.
+
+    `logs["alarms"]` of every epoch is the number of findings so far that are no mere "info".
+
+    Args:
+        every: measure one in this many optimizer steps. Defaults to `100`.
+        ignore: codes of findings not to look for; `keras_optlab.diagnosis.rules.RULES` lists them. Defaults to none.
+
+    Attributes:
+        record: `keras_optlab.diagnosis.Record` of what was measured, over all fits.
+        findings: list of `keras_optlab.diagnosis.Finding`, worst first.
+
+    Raises:
+        ValueError: if `every` is not a positive integer or `ignore` has an unknown code.
+
+    Example:
+
+        doctor = TrainingDoctor()
+        model.fit(x, y, callbacks=[doctor])
+        for finding in doctor.findings:
+            print(finding.severity, finding)
+    """
+
+    reads = tuple(RULES)
+
+    def __init__(self, every: int = 100, ignore=()):
+        super().__init__(every, ignore)
+        self._patient, self._batch, self._start, self._tried = None, None, None, False
+        self._alone = False  # in a loop that calls no callback
+        self._begun, self._looking, self._one_look = None, 0.0, FIRST  # when the first fit began; seconds of all looks, and of one
+        self._epoch, self._steps_of_epoch, self._begins = None, 0, True  # times at which its training began
+
+    def watch(self, model: keras.Model) -> "TrainingDoctor":
+        """Watches a loop around `model.train_on_batch`, until the `with` block ends.
+
+        Example:
+
+            with TrainingDoctor().watch(model) as doctor:
+                for x, y in batches:
+                    model.train_on_batch(x, y)
+            print(doctor.findings)
+        """
+        self.set_model(model)
+        self.on_train_begin()
+        self._alone = True
+        return self
+
+    def report(self, path: str | os.PathLike | None = None) -> str:
+        """The findings as a table for a terminal; with a path, the whole run as a page or as JSON besides.
+
+        Args:
+            path: file to write, replaced if it exists, whose name ends in ".html" or ".json". Defaults to none.
+
+        Raises:
+            ValueError: if the name ends otherwise.
+
+        Example:
+
+            print(doctor.report("run.html"))
+        """
+        run = report_of(self.record, self.findings, getattr(self.model, "name", None) or "Training")
+        if path is not None:
+            if Path(path).suffix not in (".html", ".json"):
+                raise ValueError(f'TrainingDoctor.report(path=...): `path` must end in ".html" or ".json". Received: {os.fspath(path)!r}')
+            page.save(run, path, overwrite=True)
+        return page.findings_table(run["findings"])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        self._alone = False
+        if raised == (None, None, None):
+            self.on_train_end()
+        else:
+            self._leave()
+
+    def epoch_logs(self) -> dict[str, float]:
+        added = super().epoch_logs()
+        self._examine()
+        return {**added, "alarms": sum(finding.severity != "info" for finding in self._findings.values())}
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._begun, self._begins = self._begun or time.monotonic(), True
+        self._meet()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        if self._begins:
+            facts, known = self._record.facts, len(self._record.logs.get("loss", []))
+            facts["epochs"], self._begins = known + (self.params or {}).get("epochs", 0) - epoch, False
+        self._epoch, self._steps_of_epoch = (time.monotonic(), time.process_time()), 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._patient is None:  # its first batch builds it
+            self._meet()
+        self._steps_of_epoch = batch + self.model.steps_per_execution
+        super().on_train_batch_begin(batch, logs)
+
+    def receive(self, call: int, sample):
+        if self._batch is None and sample.batch is not None:
+            self._learn("the data", lambda: self._read(*keras.utils.unpack_x_y_sample_weight(sample.batch)[:2], whole=False))
+        sample.batch = None  # else it would stay in memory until the sample is read
+        super().receive(call, sample)
+        if self._alone:
+            self._keep_up()
+
+    def on_test_begin(self, logs=None):
+        self._end_pace()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._end_pace()
+        self._weigh()
+        if self._looking + self._one_look <= LOOKS * (time.monotonic() - self._begun):
+            self._look()
+        super().on_epoch_end(epoch, logs)
+        if self._steps() >= TRIED and (gained(self._record) or 0) <= LEARNED and self._stands():
+            self._try()
+            self._tell()
+
+    def on_train_end(self, logs=None):
+        self._drain(whole=False)
+        self._weigh()
+        self._record.facts["epochs"] = len(self._record.logs.get("loss", []))  # it may have been stopped early
+        self._unseen = True
+        so_far, last = gained(self._record) or 0, {name: values[-1] for name, values in self._record.logs.items() if values}
+        waits = SLOW < input_bound.fastest(self._record)[0] < math.inf
+        if so_far <= WELL or waits or last.get("val_loss", 0) > WORSE * abs(last.get("loss", 0)):
+            self._look()
+        if so_far <= LEARNED:
+            self._try()
+        super().on_train_end(logs)
+
+    def _meet(self):
+        """Learns what is known of a model, and of arrays that `fit` was given, before the first step."""
+        if not (self.model.built and self.model.compiled) or self.model.optimizer is self._patient:
+            return
+        facts = self._record.facts
+        for name in ("probe", "data", "validation", "guess", "penalty", "unreadable"):
+            facts.pop(name, None)
+        self._patient, self._batch, self._tried = self.model.optimizer, None, False
+        self._learn("the layers", lambda: facts.update(model_facts(self.model)))
+        own_step = type(self.model).train_step is not keras.Model.train_step
+        fits = sum(math.prod(v.shape) for v in self.model.variables) <= MOST
+        self._start = None if own_step or not fits or _distributed(self.model) else [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.variables]
+        given = seams.fit_arguments(self.model) or {}
+        if given.get("x") is not None and not (data_facts.is_stream(given["x"]) or data_facts.is_spent_by_reading(given["x"])):
+            self._learn("the data", lambda: self._read(given["x"], given["y"]))
+            held_out = given.get("validation_data")
+            if isinstance(held_out, (tuple, list)) and len(held_out) > 1 and not data_facts.is_stream(held_out[0]):
+                some = lambda: data_facts.read(*data_facts.some(*held_out[:2], READ))
+                self._learn("the validation data", lambda: facts.update(validation=data_facts.data_facts(*some()[:2], whole=False)))
+        self._weigh()
+        self._unseen = True
+        self._tell()  # `fit` may raise at its first step
+
+    def _read(self, x, y, whole: bool = True):
+        facts = self._record.facts
+        self._batch = data_facts.some(x, y, EXAMPLES)
+        inputs, targets, _ = data_facts.read(x, y)
+        facts["data"] = data_facts.data_facts(inputs, targets, whole)
+        if len(targets) == 1:
+            facts["guess"] = guess(self._record, next(iter(targets.values())))
+
+    def _learn(self, what: str, look):
+        """A training must not end for something that is only to be looked at."""
+        try:
+            look()
+        except Exception as error:
+            unreadable = self._record.facts.setdefault("unreadable", [])
+            if what not in [one["what"] for one in unreadable]:
+                unreadable.append({"what": what, "why": f"{type(error).__name__}: {error}"[:300]})
+
+    def _weigh(self):
+        """Penalties on weights, at the beginning and now."""
+        facts = self._record.facts
+
+        def weigh():
+            if now := penalty(self.model):
+                facts["penalty"] = [facts.get("penalty", [now])[0], now]
+
+        self._learn("the penalties on weights", weigh)
+
+    def _end_pace(self):
+        if self._epoch is not None and self._steps_of_epoch:
+            seconds, busy = time.monotonic() - self._epoch[0], time.process_time() - self._epoch[1]
+            weight = keras.ops.convert_to_tensor(self.model.weights[0]) if self.model.weights else None
+            on_cpu = "cpu" in str(getattr(weight, "device", "")).lower()  # else the processor idles while another device computes
+            self._record.pace.append({"steps": self._steps_of_epoch, "seconds": seconds} | ({"cpu": busy} if on_cpu else {}))
+        self._epoch = None
+
+    def _look(self):
+        """Looks at the fixed batch, once for each step, unless that has failed before."""
+        looks, step = self._record.looks, int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        if self._batch is None or any(one["what"] == ACTIVATIONS for one in self._record.facts.get("unreadable", [])) or looks and looks[-1]["step"] == step:
+            return
+        begun = time.monotonic()
+        self._learn(ACTIVATIONS, lambda: self._record.add_look(step, look(self.model, *self._batch)))
+        self._one_look = time.monotonic() - begun
+        self._looking += self._one_look
+
+    def _steps(self) -> int:
+        return self._record.steps[-1] - self._record.steps[0] if len(self._record) else 0
+
+    def _examine(self):
+        trial = self._record.facts.get("probe")
+        if trial and (gained(self._record) or 0) > LEARNED:
+            trial["learned"] = True  # by the run itself, whatever the trial has shown
+        self._learn("the findings", super()._examine)
+
+    def _stands(self) -> bool:
+        """Whether the loss does not fall, be it from a height above that of guessing."""
+        losses = [loss for loss in (*self._record.loss[:1], *self._record.logs.get("loss", [])[-1:]) if math.isfinite(loss)]
+        return len(losses) < 2 or losses[1] > (1 - LEARNED) * losses[0]
+
+    def _try(self):
+        if self._tried or self._start is None or self._batch is None or any(f.severity == "error" and f.code in STATIC for f in self.findings):
+            return
+        self._tried = True
+
+        def trial():
+            with kept(self.model):
+                for variable, value in zip(self.model.variables, self._start, strict=True):
+                    variable.assign(value)
+                self._record.facts["probe"] = probe(self.model, *self._batch, guess=self._record.facts.get("guess"), spread=spread(self._record))
+
+        self._learn("a trial training", trial)
+        self._unseen = True
+
+
+def _distributed(model) -> bool:
+    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow
+    return strategy is not None and strategy.num_replicas_in_sync > 1 or keras.distribution.distribution() is not None
