@@ -154,3 +154,29 @@ def images(page: Page) -> list[np.ndarray]:
     """Every embedded picture, decoded."""
     sources = [found.get("src") or found.get("href") for tag, found in page.tags if tag in ("img", "image")]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))) for source in sources]
+
+
+def looks(layers: int = 6, count: int = 12) -> list[dict]:
+    """Looks at layers whose spread grows; the last layer's activations are lost at the end."""
+    rng = np.random.default_rng(1)
+    result = []
+    for i in range(count):
+        facts = {}
+        for j in range(layers):
+            values = np.maximum(rng.normal(0, 1 + i, 400), 0)
+            counts, edges = np.histogram(values, 20)
+            facts[f"layer_{j}"] = {
+                "mean": values.mean(),
+                "std": values.std(),
+                "zero": (values == 0).mean(),
+                "dead": 0.25,
+                "saturated": None,
+                "correlation": 0.1,
+                "low": edges[0],
+                "high": edges[-1],
+                "histogram": counts.tolist(),
+            }
+        if i > count // 2:
+            facts[f"layer_{layers - 1}"] |= {"mean": None, "std": "inf", "low": None, "high": "inf", "histogram": [0] * 20}
+        result.append({"step": 10 * i, "seconds": 0.01, "layers": facts})
+    return result

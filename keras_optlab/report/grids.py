@@ -3,12 +3,14 @@
 import numpy as np
 
 from keras_optlab.report import text
+from keras_optlab.report.marks import Mark, keys_of, lanes, outlines
 from keras_optlab.report.plots import Scale, at, drawing, figure, png, swatch, x_axis
 
 # Anchors of viridis: even in lightness, so it reads for every kind of colour vision and in grey.
 _COLOURS = np.array([[68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]])
 _RIGHT, _WRONG = (47, 111, 208), (217, 102, 10)  # seen on white and on black
 _COLUMNS, _ROWS = 200, 400
+_SHARES = Scale(-3.0, 0.0, log=True)  # thin tails are seen beside what most values do
 
 
 def pool(values: np.ndarray, limit: int, axis: int, how: np.ufunc = np.fmax) -> np.ndarray:
@@ -20,7 +22,9 @@ def _starts(size: int, limit: int) -> np.ndarray:
     return np.linspace(0, size, min(size, limit) + 1)[:-1].astype(int)
 
 
-def heat_map(title: str, norms: np.ndarray, broken: np.ndarray, layers: list[str], steps: np.ndarray, *, description: str, note: str = "") -> str:
+def heat_map(
+    title: str, norms: np.ndarray, broken: np.ndarray, layers: list[str], steps: np.ndarray, *, description: str, note: str = "", marked: tuple[Mark, ...] = ()
+) -> str:
     """Norms per layer (downwards) and step (to the right) as a figure in log10 colours.
 
     Args:
@@ -31,6 +35,7 @@ def heat_map(title: str, norms: np.ndarray, broken: np.ndarray, layers: list[str
         steps: S optimizer steps.
         description: what can be seen, in a sentence, for those who cannot see it.
         note: short remark beside the heading.
+        marked: what to mark on it.
     """
 
     def pooled(values: np.ndarray, how: np.ufunc) -> np.ndarray:
@@ -49,19 +54,69 @@ def heat_map(title: str, norms: np.ndarray, broken: np.ndarray, layers: list[str
         if mask.any():
             body += f'<mask id="heat-{name}" maskUnits="userSpaceOnUse" x="0" y="0" width="100%" height="100%">{_stretched(png(255 * mask))}</mask>'
             body += f'<rect width="100%" height="100%" fill="url(#pattern-{name})" mask="url(#heat-{name})"/>'
-    every = int(np.ceil(13 / row))
+    first, starts = steps[_starts(len(steps), _COLUMNS)], _starts(len(layers), _ROWS)
+    place = {name: int(np.searchsorted(starts, i, "right")) - 1 for i, name in reversed(list(enumerate(layers)))}
     for i, name in enumerate(names):
         body += f'<rect class="row" width="100%" y="{at(i / rows)}" height="{at(1 / rows)}"><title>{text.escape(name, 60)}: {_range(values[i])}</title></rect>'
-        if i % every == 0:
-            body += f'<text class="y small" x="-8" y="{at((i + 0.5) / rows)}" dy=".32em">{text.escape(name if len(name) <= 20 else "…" + name[-19:])}</text>'
-    first = steps[_starts(len(steps), _COLUMNS)]
-    ticks = Scale(float(first[0]), float(max(first[-1], first[0] + 1))).ticks(6, integer=True)
-    places = [(float(np.interp(value, first, np.arange(columns))) + 0.5) / columns for value, _ in ticks]
-    body += x_axis([(place, label) for place, (value, label) in zip(places, ticks) if value <= first[-1]], row * rows, "step")
-    keys = _scale_key(scale) + _pattern_key("zero", "zero", zero & ~lost) + _pattern_key("lost", "not finite", lost)
+    for i in _labelled(rows, row, [place[mark.layer] for mark in marked if mark.layer in place]):
+        name = names[i] if len(names[i]) <= 20 else "…" + names[i][-19:]
+        body += f'<text class="y small" x="-8" y="{at((i + 0.5) / rows)}" dy=".32em">{text.escape(name)}</text>'
+    body += outlines(marked, place, first, rows, row) + step_axis(first, row * rows)
+    keys = _scale_key(scale) + _pattern_key("zero", "zero", zero & ~lost) + _pattern_key("lost", "not finite", lost) + keys_of(marked)
     longest = max(map(len, names))
-    kind = "" if longest <= 6 else "names" if longest <= 13 else "names long"
-    return figure(title, drawing(title, description, body, f'width="100%" height="{row * rows:g}"'), note=note, keys=keys, kind=kind)
+    kind = ("" if longest <= 6 else "names" if longest <= 13 else "names long") + (" marked" if marked else "")
+    drawn = lanes(marked, place, first) + drawing(title, description, body, f'width="100%" height="{row * rows:g}"')
+    return figure(title, drawn, note=note, keys=keys, kind=kind)
+
+
+def histogram_map(title: str, shares: np.ndarray, low: float, high: float, steps: np.ndarray, *, description: str, note: str = "") -> str:
+    """How values were spread as time went on: a column for each step, colours for the shares.
+
+    Args:
+        title: heading of the figure.
+        shares: S x B, the share of each bin between `low` and `high`; NaN where values were not finite.
+        low: lower end of the axis.
+        high: upper end of the axis.
+        steps: S steps.
+        description: what can be seen, in a sentence, for those who cannot see it.
+        note: short remark beside the heading.
+    """
+    height, lost = 150, np.isnan(shares).all(1)
+    cells = np.dstack([_viridis(_SHARES(shares)), 255 * (shares > 0)]).astype(np.uint8)
+    body = '<rect class="empty" width="100%" height="100%"/>' + _stretched(png(cells.transpose(1, 0, 2)[::-1]))
+    for i in np.flatnonzero(lost):
+        body += f'<rect x="{at(i / len(steps))}" width="{at(1 / len(steps))}" height="100%" fill="url(#pattern-lost)"/>'
+    scale = Scale(low, high)
+    body += "".join(f'<text class="y" x="-8" y="{at(1 - scale(value))}" dy=".32em">{label}</text>' for value, label in scale.ticks(4))
+    body += step_axis(steps, height, 4)
+    keys = _pattern_key("lost", "not finite", lost)
+    return figure(title, drawing(title, description, body, f'width="100%" height="{height}"'), note=note, keys=keys)
+
+
+def share_key() -> str:
+    """The colours of `histogram_map`."""
+    return _ramp("".join(f'<text class="x" x="{at(_SHARES(share))}" y="23">{text.percent(share)}</text>' for share in (0.001, 0.01, 0.1, 1)))
+
+
+def step_axis(steps: np.ndarray, height: float, count: int = 6) -> str:
+    """The lower edge of a picture whose columns, all of one width, begin at these steps: round steps, or those of columns evenly apart where the round
+    ones would crowd, because steps are measured at uneven distances, and of all where they are few."""
+    ticks = Scale(float(steps[0]), float(max(steps[-1], steps[0] + 1))).ticks(count, integer=True)
+    places = np.array([(np.interp(value, steps, np.arange(len(steps))) + 0.5) / len(steps) for value, _ in ticks if value <= steps[-1]])
+    gaps = np.diff(places)
+    if len(steps) <= count or len(gaps) and gaps.max() > 2.5 * gaps.min():
+        chosen = np.unique(np.linspace(0, len(steps) - 1, count).astype(int))
+        return x_axis([((i + 0.5) / len(steps), text.number(steps[i])) for i in chosen], height, "step")
+    return x_axis([(place, label) for place, (_, label) in zip(places, ticks)], height, "step")
+
+
+def _labelled(rows: int, row: float, wanted: list[int]) -> list[int]:
+    """The rows whose names are written: the wanted ones first, and of the others as many as there is room for."""
+    chosen: list[int] = []
+    for i in [*wanted, *range(0, rows, int(np.ceil(13 / row)))]:
+        if all(abs(i - other) * row >= 12.9 for other in chosen):
+            chosen.append(i)
+    return chosen
 
 
 def patterns() -> str:
@@ -90,9 +145,12 @@ def _range(values: np.ndarray) -> str:
 
 
 def _scale_key(scale: Scale) -> str:
-    shares = np.linspace(0, 1, 64)[None]
     ticks = "".join(f'<text class="x" x="{at(scale(value))}" y="23">{label}</text>' for value, label in scale.ticks(4))
-    ramp = f'<image width="100%" height="10" preserveAspectRatio="none" href="{png(_viridis(shares))}"/>'
+    return _ramp(ticks)
+
+
+def _ramp(ticks: str) -> str:
+    ramp = f'<image width="100%" height="10" preserveAspectRatio="none" href="{png(_viridis(np.linspace(0, 1, 64)[None]))}"/>'
     return f'<svg class="ramp" width="220" height="26" aria-hidden="true">{ramp}{ticks}</svg>'
 
 

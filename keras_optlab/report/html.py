@@ -2,11 +2,14 @@
 
 import base64
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
 
-from keras_optlab.report import grids, predictions, records, result, space, training, trials
+import numpy as np
+
+from keras_optlab.report import activations, findings, grids, predictions, records, result, space, training, trials
 from keras_optlab.report.text import escape
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -19,7 +22,8 @@ _SECTIONS = (
     space.parameters,
     training.curves,
     training.gradients,
-    training.findings,
+    activations.activations,
+    findings.findings,
     predictions.predictions,
     predictions.data,
     result.provenance,
@@ -30,9 +34,10 @@ def page(report: dict) -> str:
     """The report as one HTML page that loads nothing from anywhere.
 
     Args:
-        report: plain records, each optional: "title", "kind" ("search" or "train"), "created", "result", "objective", "direction", "winner",
+        report: plain records, each optional: "title", "kind" ("search", "train", or "diagnosis", whose findings come first), "created", "result",
+            "objective", "direction", "winner",
             "trials", "space", "importance",
-            "best_mean", "history", "gradients", "confusion", "class_names", "mistakes", "findings", "data", "versions", "seeds", "load".
+            "best_mean", "history", "gradients", "looks", "confusion", "class_names", "mistakes", "findings", "data", "versions", "seeds", "load".
             What is missing is left out of the page; None, NaN and infinities may stand anywhere; long lists are shown in part.
 
     Returns:
@@ -44,7 +49,8 @@ def page(report: dict) -> str:
         True
     """
     report = records.first(report)
-    body = "".join(_fitting([part(report) for part in _SECTIONS]))
+    sections = sorted(_SECTIONS, key=lambda part: part is not findings.findings) if report.get("kind") == "diagnosis" else _SECTIONS
+    body = "".join(_fitting([part(report) for part in sections]))
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in re.findall(r'<section id="(\w+)"><h2>(.*?)</h2>', body))
     nav, title = f'<nav aria-label="Sections">{links}</nav>' if links else "", escape(report.get("title") or "Report", 120)
     # Only this style sheet and this script run, by their hashes: even a hole in the escaping could load or execute nothing.
@@ -64,7 +70,7 @@ def is_page(path: str | os.PathLike) -> bool:
 
 
 def save(report: dict, path: str | os.PathLike, overwrite: bool = False) -> Path:
-    """Writes the report's page to a file, whole or not at all.
+    """Writes the report to a file, whole or not at all: as a page, or where the file's name ends in ".json" as it is.
 
     Args:
         report: as for `page`.
@@ -84,7 +90,7 @@ def save(report: dict, path: str | os.PathLike, overwrite: bool = False) -> Path
     path = Path(path)
     if path.exists() and not overwrite:
         raise ValueError(f"`path` must not exist yet. Received: {str(path)!r}. Choose another name, or replace the file with `overwrite=True`.")
-    text = page(report).encode()
+    text = (json.dumps(report, default=_listed) if path.suffix == ".json" else page(report)).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -102,6 +108,10 @@ def _fitting(parts: list[str]) -> list[str]:
         title = re.search("<h2>(.*?)</h2>", parts[largest])[1]
         parts[largest] = f'<section><h2>{title}</h2><p class="note">Left out: it would make this page larger than 2 MB.</p></section>'
     return parts
+
+
+def _listed(value: np.ndarray | np.generic):
+    return value.tolist()
 
 
 def _hash(source: str) -> str:

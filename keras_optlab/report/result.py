@@ -2,21 +2,27 @@
 
 from collections import Counter
 
+import numpy as np
+
 from keras_optlab.report import plots
+from keras_optlab.report.findings import arranged, prose, severity
 from keras_optlab.report.parts import code, facts, section
 from keras_optlab.report.records import best_trial
-from keras_optlab.report.text import date, duration, escape, finite, interval, number, percent, plural, score, setting
+from keras_optlab.report.text import date, duration, escape, finite, floats, interval, number, percent, plural, score, setting
+
+_KINDS = {"search": "Search report", "train": "Training report", "diagnosis": "Diagnosis of a training"}
 
 
 def headline(report: dict) -> str:
     """The top of the page: what was reached, in one number and one sentence."""
     result, trials, objective = report.get("result") or {}, report.get("trials") or [], str(report.get("objective") or "score")
-    title, kind = report.get("title") or "Report", {"search": "Search report", "train": "Training report"}.get(report.get("kind"), "Report")
+    title, kind = report.get("title") or "Report", _KINDS.get(report.get("kind"), "Report")
     accuracy, best = finite(result.get("test_accuracy")), best_trial(report)
     made = f" · {escape(date(report['created']))}" if report.get("created") else ""
     big, label = (percent(accuracy), "test accuracy") if accuracy is not None else (score(best["score"], objective), f"best {objective}") if best else ("", "")
     hero = f'<p class="hero"><strong>{big}</strong><span>{escape(label)}</span></p>' if big else ""
-    told = _sentence(report, accuracy, best, objective)
+    diagnosis = report.get("kind") == "diagnosis"
+    told = _verdict(report) if diagnosis else _sentence(report, accuracy, best, objective)
     lead = f'<p class="lead">{told}</p>' if told else ""
     stats = [
         ("Trials", f"{len(trials):,}" if len(trials) > 1 else None),
@@ -24,11 +30,30 @@ def headline(report: dict) -> str:
         ("Parameters", number(result["parameters"]) if finite(result.get("parameters")) is not None else None),
         ("Test loss", number(result["test_loss"]) if finite(result.get("test_loss")) is not None else None),
     ]
-    shown = facts([(name, value) for name, value in stats if value])
+    shown = facts([(name, value) for name, value in [*(_course(report) if diagnosis else []), *stats] if value])
     return (
         f'<header><p class="eyebrow">{escape(kind)}{made}</p><h1>{escape(title, 120)}</h1>'
         f'<div class="headline"><div>{hero}{lead}{_alarm(report)}</div><div>{_comparison(result)}{shown}</div></div></header>'
     )
+
+
+def _verdict(report: dict) -> str:
+    """The first cause in its own words."""
+    found = [cause for cause, _ in arranged(report.get("findings"))]
+    if not found:
+        return "Nothing was found to be wrong."
+    first = prose(found[0].get("message") or str(found[0].get("code", "")))
+    return first if severity(found[0]) != "info" else f"Nothing was found to be wrong. What looks unusual: {first}"
+
+
+def _course(report: dict) -> list[tuple[str, str]]:
+    """How far the training went."""
+    history, gradients = report.get("history") or {}, report.get("gradients") or {}
+    steps, ends = floats(gradients.get("steps")), {name: floats(values) for name, values in history.items()}
+    measured = [("Steps", f"{number(steps[-1])} ({len(steps):,} measured)")] if len(steps) else []
+    epochs = [("Epochs", f"{max(map(len, ends.values())):,}")] if any(map(len, ends.values())) else []
+    names = [name for name in ("loss", "val_loss", "accuracy", "val_accuracy") if len(ends.get(name, ()))]
+    return measured + epochs + [(f"Last {name}", "not finite" if np.isinf(ends[name][-1]) else score(ends[name][-1], name)) for name in names]
 
 
 def _sentence(report: dict, accuracy: float | None, best: dict | None, objective: str) -> str:

@@ -1,25 +1,25 @@
-"""The winner's training: curves, learning rate, gradients layer by layer, and what was found."""
-
-import re
+"""A training: curves, learning rate, and gradients layer by layer."""
 
 import numpy as np
 
 from keras_optlab.report.grids import heat_map, pool
-from keras_optlab.report.parts import code, columns, facts, fold, section, table
+from keras_optlab.report.marks import marks
+from keras_optlab.report.parts import columns, fold, section, table
 from keras_optlab.report.plots import Series, chart, decimate
-from keras_optlab.report.text import escape, finite, floats, is_share, matrix, names, number, percent, setting
+from keras_optlab.report.text import escape, finite, floats, is_share, matrix, names, number, percent
 
-_PANELS, _FINDINGS, _LAYERS = 8, 30, 300
-_SIGNS = {"error": "M8 1L15 15H1z", "warning": "M8 1L15 15H1z", "info": "M8 1A7 7 0 1 0 8 15A7 7 0 1 0 8 1z"}
+_PANELS, _LAYERS = 8, 300
 
 
 def curves(report: dict) -> str:
-    """Loss, metrics and learning rate of the winner's training."""
+    """Loss, metrics and learning rate."""
     history = {name: floats(values) for name, values in (report.get("history") or {}).items()}
     history = {name: values for name, values in history.items() if len(values)}
-    drawn = [name for name in history if name != "learning_rate" and name.removeprefix("val_") == name or name.removeprefix("val_") not in history]
+    elsewhere = ("learning_rate", "alarms")  # a chart of its own, and the findings
+    drawn = [name for name in history if name not in elsewhere and (not name.startswith("val_") or name.removeprefix("val_") not in history)]
+    drawn.sort(key=lambda name: name != "loss")
     panels = [_panel(name, history) for name in drawn[:_PANELS]]
-    return section("training", "Training", columns(*panels, _rate(report, history)))
+    return section("training", "Training", columns(*panels[:1], _sampled(report), *panels[1:], _rate(report, history)))
 
 
 def _panel(name: str, history: dict[str, np.ndarray]) -> str:
@@ -28,6 +28,39 @@ def _panel(name: str, history: dict[str, np.ndarray]) -> str:
     series = [Series(*decimate(np.arange(1.0, len(y) + 1), y), style, label=label if len(drawn) > 1 else "") for y, style, label in drawn]
     told = "; ".join(f"{label} from {number(y[0])} to {number(y[-1])}" for y, _, label in drawn)
     return chart(name.replace("_", " "), series, description=told, x_label="epoch", share=is_share(name))
+
+
+def _sampled(report: dict) -> str:
+    """The loss at the measured steps, with the spikes that were found and the steps that the optimizer refused."""
+    record = report.get("gradients") or {}
+    loss, steps = floats(record.get("loss")), _steps(record)
+    known = ~np.isnan(loss)  # an infinity is a loss that was not finite
+    if len(loss) != len(steps) or known.sum() < 2:
+        return ""
+    refused = floats(record.get("skipped"))
+    refused = (refused > 0 if len(refused) == len(steps) else np.zeros(len(steps), bool)) & np.isfinite(loss)
+    spikes = np.zeros(len(steps), bool)
+    for finding in report.get("findings") or []:
+        first, last = finite(finding.get("first_step")), finite(finding.get("last_step"))
+        if finding.get("code") == "gradient-spike" and first is not None:
+            within = (steps >= first) & (steps <= (first if last is None else last))
+            spikes |= within if within.any() else np.arange(len(steps)) == np.argmin(np.abs(steps - first))
+    spikes &= np.isfinite(loss)
+
+    def points(which: np.ndarray, style: str, shape: str, label: str) -> Series:
+        chosen = np.flatnonzero(which)
+        chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, 100).astype(int))] if len(chosen) > 100 else chosen
+        return Series(
+            steps[chosen], loss[chosen], style, shape, label if len(chosen) else "", notes=tuple(f"{label} at step {number(s)}" for s in steps[chosen])
+        )
+
+    series = [
+        Series(*decimate(steps[known], loss[known]), "first", label="loss" if refused.any() or spikes.any() else ""),
+        points(refused, "soft", "ring", "step skipped by the optimizer"),
+        points(spikes, "warn", "above", "gradient spike"),
+    ]
+    told = f"The loss goes from {number(loss[known][0])} to {number(loss[known][-1])}; {spikes.sum()} spikes and {refused.sum()} skipped steps are marked."
+    return chart("loss at the measured steps", series, description=told, x_label="step", note="mean since the epoch began")
 
 
 def _rate(report: dict, history: dict[str, np.ndarray]) -> str:
@@ -64,7 +97,10 @@ def gradients(report: dict) -> str:
     if not (np.isfinite(norms).any() or broken.any()):
         return ""
     told = f"Gradient norms of {len(layers)} layers at {len(steps)} steps."
-    body = heat_map("Gradient norm per layer", norms, broken, layers, steps, description=told, note="log₁₀ colours, first layer at the top")
+    marked = marks(report.get("findings"))
+    told += f" {len(marked)} findings are marked." if marked else ""
+    note = "log₁₀ colours, first layer at the top"
+    body = heat_map("Gradient norm per layer", norms, broken, layers, steps, description=told, note=note, marked=marked)
     body += _movement(updates, weights, steps)
     body += fold("Numbers per layer", _numbers(layers, norms, updates, weights, zeros, broken))
     lead = "A healthy network has much the same colour from top to bottom. Darkening towards the top is a vanishing gradient, a column that flares up a spike."
@@ -112,59 +148,3 @@ def _median(values: np.ndarray) -> float:
 def _last(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
     return float(values[-1]) if len(values) else np.nan
-
-
-def findings(report: dict) -> str:
-    """What the rules found: causes by severity, and under each what follows from it."""
-    found = (report.get("findings") or [])[:_FINDINGS]
-    first = {finding.get("code"): finding for finding in reversed(found)}
-    roots = [_root(finding, first) for finding in found]
-    order = {"error": 0, "warning": 1}
-    causes = [finding for finding, root in zip(found, roots) if root is finding]
-    body = ""
-    for cause in sorted(causes, key=lambda f: (order.get(f.get("severity"), 2), finite(f.get("first_step")) or 0)):
-        under = "".join(_finding(finding) for finding, root in zip(found, roots) if root is cause and finding is not cause)
-        body += _finding(cause, f'<div class="under"><p class="note">What follows from it</p>{under}</div>' if under else "")
-    total = len(report.get("findings") or [])
-    more = f'<p class="note">The first {_FINDINGS} of {total:,} findings.</p>' if total > _FINDINGS else ""
-    return section("findings", "Findings", body + more)
-
-
-def _root(finding: dict, first: dict[str, dict]) -> dict:
-    """The cause at the end of the chain of causes; a finding whose chain is a circle stands for itself."""
-    seen, root = [finding], finding
-    while first.get(root.get("cause")) is not None:
-        root = first[root["cause"]]
-        if any(root is other for other in seen):
-            return finding
-        seen.append(root)
-    return root
-
-
-def _finding(finding: dict, under: str = "") -> str:
-    severity = finding.get("severity") if finding.get("severity") in _SIGNS else "info"
-    stroke = "M8 5V10M8 12V13" if severity != "info" else "M8 7V12M8 4V5"
-    sign = f'<svg class="sign" width="16" height="16" aria-hidden="true"><path class="shape" d="{_SIGNS[severity]}"/><path class="stroke" d="{stroke}"/></svg>'
-    first, last = finite(finding.get("first_step")), finite(finding.get("last_step"))
-    where = [f"in <code>{escape(finding['layer'])}</code>"] if finding.get("layer") else []
-    where += [f"steps {number(first)} to {number(last)}" if last not in (None, first) else f"step {number(first)}"] if first is not None else []
-    evidence = facts([(escape(name, 30), escape(setting(value), 30)) for name, value in list((finding.get("evidence") or {}).items())[:8]])
-    return (
-        f'<article class="finding {severity}">'
-        f"<h3>{sign}{severity.capitalize()}: <code>{escape(finding.get('code', ''))}</code> <span>{', '.join(where)}</span></h3>"
-        f"<p>{_prose(finding.get('message') or '')}</p>{evidence}{_advice(finding.get('advice') or '')}{under}</article>"
-    )
-
-
-def _prose(value: str) -> str:
-    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(value, 600))
-
-
-def _advice(value: str) -> str:
-    """Advice is a sentence, with code on the lines after it or in backticks after its colon."""
-    sentence, _, rest = str(value).strip().partition("\n")
-    ending = re.fullmatch(r"(.*:) `([^`]+)`\.?", sentence)
-    if ending and not rest:
-        sentence, rest = ending.groups()
-    rest = "\n".join(line for line in rest.strip("\n").split("\n") if not line.strip().startswith("```"))
-    return (f'<p class="advice"><b>Try</b> {_prose(sentence)}</p>' if sentence else "") + code(rest, "Advice as code", 1200)
