@@ -156,7 +156,7 @@ class Program:
             model = keras.Model(inputs, h)
             decays = self.decay and isinstance(self.rate, float)
             rate = Cosine(self.rate, steps=self.steps * self.epochs) if decays else self.rate
-            model.compile(self.optimizer(rate), self.loss, **self.compile)
+            model.compile(self.optimizer(rate), self.loss, **{"metrics": ["accuracy"] if self.classes else None} | self.compile)
         finally:
             keras.config.set_dtype_policy(before)
         for change in self.built:
