@@ -8,7 +8,7 @@ import pytest
 from conftest import slow_here
 from stopping_cases import X, Y, drive, net
 
-from keras_optlab.callbacks import GL, PQ, UP, EarlyStopping, GradientMonitor, StoppingReason
+from keras_optlab.callbacks import EB, GL, PQ, UP, EarlyStopping, GradientMonitor, StoppingReason
 from keras_optlab.diagnosis import TrainingWarning
 from keras_optlab.testing.trainings import two_replicas
 from keras_optlab.training import resume
@@ -168,6 +168,8 @@ SETTINGS = [
     {"criterion": GL(60)},
     {"criterion": PQ(0.3, strip=3)},
     {"criterion": UP(2, strip=3)},
+    {"criterion": EB()},
+    {"monitor": "gradient_disparity", "criterion": UP(2, strip=1)},
     {"patience_steps": 30},
     {"patience_steps": 30, "start_from_step": 45, "smoothing": 0.5},
 ]
@@ -176,7 +178,8 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_a_resumed_run_stops_where_an_uninterrupted_one_does(settings, tmp_path):
     """Interrupted after each epoch, in each criterion; the state goes through a file, as in a search."""
-    logs = [{"val_loss": v, "loss": v / 2 + 0.01 * i, "val_accuracy": [0.1, 0.2, 0.5, 0.4][i % 4]} for i, v in enumerate(VALUES)]
+    figures = [{"val_loss": v, "gradient_disparity": v, "eb_criterion": 1.15 - v} for v in VALUES]
+    logs = [one | {"loss": one["val_loss"] / 2 + 0.01 * i, "val_accuracy": [0.1, 0.2, 0.5, 0.4][i % 4]} for i, one in enumerate(figures)]
     model = net()
 
     def run(callback, first, last):

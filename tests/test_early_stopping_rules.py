@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stopping_cases import NAN, X, Y, drive, net, weight
 
-from keras_optlab.callbacks import GL, PQ, UP, EarlyStopping, StoppingReason
+from keras_optlab.callbacks import EB, GL, PQ, UP, EarlyStopping, StoppingReason
 from keras_optlab.diagnosis import TrainingWarning
 
 
@@ -103,6 +103,24 @@ def test_the_criteria_of_prechelt(criterion, epochs, reason, text):
     count, model = drive(callback, BOTH)
     assert (count, callback.stopping_reason.name) == (epochs, reason) and text in callback.stopping_message
     assert weight(model) == 1 and callback.best == 1.0
+
+
+def test_no_more_than_noise():
+    text = "The gradient of the loss is no more than noise: `eb_criterion` is 0.25, above 0."
+    callback = EarlyStopping(criterion=EB(), restore_best_weights=True)
+    count, model = drive(callback, logs(eb_criterion=[-3.0, NAN, 0.0, 0.25, 0.5]))
+    assert (count, callback.stopping_reason.name, callback.stopping_message) == (4, "NO_EVIDENCE", text)
+    assert callback.monitor == "eb_criterion" and callback.best_epoch == 3 and weight(model) == 3
+    for settings in ({"monitor": "loss"}, {"monitor": ["val_loss", "loss"]}, {"mode": "min"}):
+        with pytest.raises(ValueError, match="`criterion` must be without a `monitor` or `mode` beside it where it is EB"):
+            EarlyStopping(criterion=EB(), **settings)
+
+
+def test_a_disparity_that_rises():
+    values = logs(gradient_disparity=[9.0, 2.0, 3.0, 1.0, 1.5, 2.0, 2.5])
+    text = "`gradient_disparity` did not improve on 1 (epoch 4) in 2 epochs."
+    assert ended(values, monitor="gradient_disparity", patience=2) == (6, "NO_IMPROVEMENT", text)
+    assert ended(values, monitor="gradient_disparity", criterion=UP(3, strip=1))[:2] == (7, "SUCCESSIVE_RISES")
 
 
 def test_a_criterion_passes_over_what_is_not_finite():

@@ -2,7 +2,7 @@
 
 from keras_optlab.callbacks.early_stopping import EarlyStopping
 from keras_optlab.callbacks.gradient_monitor import GradientMonitor
-from keras_optlab.callbacks.stopping_criteria import GL, PQ, UP, StoppingReason
+from keras_optlab.callbacks.stopping_criteria import EB, GL, PQ, UP, StoppingReason
 from keras_optlab.callbacks.training_doctor import TrainingDoctor
 
-__all__ = ["GL", "PQ", "UP", "EarlyStopping", "GradientMonitor", "StoppingReason", "TrainingDoctor"]
+__all__ = ["EB", "GL", "PQ", "UP", "EarlyStopping", "GradientMonitor", "StoppingReason", "TrainingDoctor"]

@@ -2,8 +2,8 @@
 
 import difflib
 
-BETTER_LOW = ("loss", "error", "mse", "mae", "mape", "msle", "rmse", "perplexity", "divergence", "crossentropy", "grad_norm", "alarms")
-BETTER_HIGH = ("acc", "accuracy", "auc", "precision", "recall", "f1", "f1_score", "fbeta_score", "iou", "r2_score", "cosine_similarity")
+BETTER_LOW = ("loss", "error", "mse", "mae", "mape", "msle", "rmse", "perplexity", "divergence", "crossentropy", "grad_norm", "alarms", "gradient_disparity")
+BETTER_HIGH = ("acc", "accuracy", "auc", "precision", "recall", "f1", "f1_score", "fbeta_score", "iou", "r2_score", "cosine_similarity", "eb_criterion")
 
 
 def better(monitor: str, known: dict[str, str | None]) -> str:

@@ -21,6 +21,7 @@ class StoppingReason(enum.Enum):
     PROGRESS_QUOTIENT = (
         "`{monitor}` is above its lowest value of {lowest:.6g} by {figure:.4g} times the progress in training, more than the {criterion.alpha:g} of PQ."
     )
+    NO_EVIDENCE = "The gradient of the loss is no more than noise: `eb_criterion` is {value:.4g}, above 0."
     SUCCESSIVE_RISES = "`{monitor}` has risen over {figure} strips of {criterion.strip} epochs in succession, the {criterion.s} of UP."
 
 
@@ -140,6 +141,33 @@ class UP:
     def stops(self, validation: list, training: list) -> bool:
         """Whether the last epoch is one to stop after."""
         return len(validation) % self.strip == 0 and self.figure(validation, training) >= self.s
+
+
+@dataclass(frozen=True)
+class EB:
+    """Stops without validation data, once the gradient of the loss is no larger than the noise of having only so many examples would make it.
+
+    At the end of each epoch five batches of the training data are cut into some 32 parts, whose gradients are taken at the same weights, with the model as in
+    use (no dropout, batch normalization at rest). g_k is the mean of weight k's gradient over the |S| parts, v_k its variance: stops when `eb_criterion` =
+    1 - |S|/D sum_k (g_k^2 / v_k) > 0, the mean being taken over the D weights whose gradient varies. That does not come about where small batches and a high
+    rate throw the weights about.
+
+    Example:
+
+        EarlyStopping(criterion=EB())
+
+    Reference: [Mahsereci et al., Early Stopping without a Validation Set, 2017](https://arxiv.org/abs/1703.09580)
+    """
+
+    reason = StoppingReason.NO_EVIDENCE
+
+    def figure(self, values: list, training: list) -> float:
+        """The latest `eb_criterion`."""
+        return values[-1]
+
+    def stops(self, values: list, training: list) -> bool:
+        """Whether the last epoch is one to stop after."""
+        return values[-1] > 0
 
 
 class Track:

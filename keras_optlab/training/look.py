@@ -59,7 +59,7 @@ def look(model, x, y=None) -> dict:
     if keras.backend.backend() == "jax":
         model.jax_state_sync()  # in the middle of fit the weights are elsewhere
     watch = _Watch(model)
-    with _restored(model), watch, _no_gradient():
+    with restored(model), watch, _no_gradient():
         begun = time.perf_counter()
         outputs = model(x, training=False) if "training" in inspect.signature(model.call).parameters else model(x)
         outputs = keras.tree.map_structure(_numbers, outputs)
@@ -274,7 +274,7 @@ def _loss(model, target, values: np.ndarray) -> float | None:
 
 
 @contextlib.contextmanager
-def _restored(model):
+def restored(model):
     """Puts back the state that a pass may change: seeds, statistics and what else is not trained, and the global random numbers."""
     variables = [*(v for v in model.variables if not v.trainable), *seams.global_seeds()]
     values = [(v, np.array(keras.ops.convert_to_numpy(v))) for v in variables]
