@@ -66,6 +66,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self._record, self._findings, self._told, self._unseen = Record(), {}, set(), False
         self._switch, self._windows, self._norms, self._norm = None, [], [], None
         self._calls, self._period = 1, self.every  # train function calls in a window (the micro-steps of one update), and windows from sample to sample
+        self._first_call, self._taken_back = 0, 0  # call from which on the first ones are measured more often; steps that were undone
 
     @property
     def record(self) -> Record:
@@ -90,12 +91,12 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def wants(self, call: int) -> bool:
         """Whether to measure this call of the train function, counted from the start of the fit."""
-        window = call // self._calls
+        window = (call - self._first_call) // self._calls
         return window % (max(1, self._period // 10) if window < self._period else self._period) == 0
 
     def receive(self, call: int, sample):
         """Takes one measured call."""
-        if call % self._calls == 0 or not self._windows:
+        if (call - self._first_call) % self._calls == 0 or not self._windows:
             self._windows.append([])
         self._windows[-1].append(sample)
 
@@ -108,6 +109,7 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._drain(whole=False)
+        self._first_call = 0
         self._listen()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -170,7 +172,7 @@ class GradientMonitor(keras.callbacks.Callback):
         skipped = after == before
         if skipped and self._calls > 1 and np.isfinite(np.nansum(values[:, 0])):
             skipped, values[:, 2] = False, np.nan  # the update of this window fell between two samples
-        self._record.add(before, values, sample.weights, rate, _loss(sample.logs), skipped)
+        self._record.add(before + self._taken_back, values, sample.weights, rate, _loss(sample.logs), skipped)
         norm = float(np.sqrt(np.nansum(values[:, 0] ** 2)))
         if skipped:
             self._norm = norm if self._norm is None else self._norm
@@ -181,10 +183,10 @@ class GradientMonitor(keras.callbacks.Callback):
     def _examine(self):
         if self._unseen:
             self._unseen = False
-            known, healthy = self._findings, (gained(self._record) or 0) > WELL
+            known, healthy = self._findings, (gained(self._record.present()) or 0) > WELL
             events = {key: finding for key, finding in known.items() if finding.code in EVENTS}
             self._findings = {key: replace(finding, severity="info") if healthy else finding for key, finding in events.items()}
-            for finding in examine(self._record.tail(RECENT), [code for code in RULES if code in self.ignore or code not in self.reads]):
+            for finding in examine(self._record.present().tail(RECENT), [code for code in RULES if code in self.ignore or code not in self.reads]):
                 key = finding.code, finding.layer
                 self._findings[key] = replace(finding, first_step=known[key].first_step) if key in known else finding
 

@@ -1,27 +1,33 @@
 """Sees what is wrong with a run, names the cause, and is silent while it learns."""
 
+import copy
 import math
 import os
 import time
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_optlab import report as page
-from keras_optlab.callbacks.gradient_monitor import GradientMonitor
+from keras_optlab.callbacks.gradient_monitor import RECENT, GradientMonitor
+from keras_optlab.diagnosis import TrainingWarning, examine
 from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, guess, spread
-from keras_optlab.diagnosis.rules import RULES, STATIC, input_bound
+from keras_optlab.diagnosis.rules import RULES, STATIC, input_bound, ordered
 from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
+from keras_optlab.training.acts import Act, Acts
 from keras_optlab.training.look import look
 from keras_optlab.training.model_facts import model_facts
-from keras_optlab.training.probe import EXAMPLES, kept, penalty, probe
+from keras_optlab.training.probe import EXAMPLES, kept, penalty, probe, rates
 
 READ = 2000  # examples of arrays that are read
 MOST = 20_000_000  # weights of a model that is tried
-ACTIVATIONS = "the activations"
+ACTIVATIONS, ACTS = "the activations", "what could be done while training"
+AT_THE_END = ("slow-convergence", "oscillating-loss", "gradient-spike")
 SLOW = 0.01  # seconds of a step from which on it may be the input
 WORSE = 1.5  # times the loss of training: a validation that goes badly
 LOOKS, FIRST = 0.01, 0.1  # share of the time that goes into looks at activations while a run learns; seconds that the first one is thought to take
@@ -38,16 +44,25 @@ class TrainingDoctor(GradientMonitor):
 
     `logs["alarms"]` of every epoch is the number of findings so far that are no mere "info".
 
+    With `act=True` it also mends what can be mended while training, at ends of epochs, one thing at a time, five at most, and tells each as a
+    `TrainingWarning`. A run that is thrown off goes back to the weights and optimizer state of its best epoch, or to those it began with, at a lower rate or
+    with gradients clipped to their usual norm; one that is too slow gets a higher rate. The rate is found by short trials on a few batches. What has not helped
+    within two epochs is undone, and tried once or twice weaker or stronger. A run that cannot come to anything, for a head that does not fit the labels or for
+    weights that are lost again and again, is stopped. This takes two or three copies of weights and optimizer state in the memory of the host.
+
     Args:
         every: measure one in this many optimizer steps. Defaults to `100`.
         ignore: codes of findings not to look for; `keras_optlab.diagnosis.rules.RULES` lists them. Defaults to none.
+        act: whether to mend what can be mended while training. Defaults to `False`.
 
     Attributes:
         record: `keras_optlab.diagnosis.Record` of what was measured, over all fits.
-        findings: list of `keras_optlab.diagnosis.Finding`, worst first.
+        findings: list of `keras_optlab.diagnosis.Finding`, worst first; where something was done, of what came after it.
+        acts: list of what was done, each with `epoch` and `step`, the `code` it is against, `what` was changed, and its `outcome`: "under observation",
+            "helped", "undone", or "stopped". `logs["acts"]` of every epoch is how many there were before its end.
 
     Raises:
-        ValueError: if `every` is not a positive integer or `ignore` has an unknown code.
+        ValueError: if `every` is not a positive integer, `ignore` has an unknown code, or `act` is neither true nor false.
 
     Example:
 
@@ -59,15 +74,32 @@ class TrainingDoctor(GradientMonitor):
 
     reads = tuple(RULES)
 
-    def __init__(self, every: int = 100, ignore=()):
+    def __init__(self, every: int = 100, ignore=(), act: bool = False):
         super().__init__(every, ignore)
+        if not isinstance(act, bool):
+            raise ValueError(f"TrainingDoctor(act=...): `act` must be `True` or `False`. Received: act={act!r}")
+        self._acts, self._rows = Acts(ignore) if act else None, 32  # examples of a batch
         self._patient, self._batch, self._start, self._tried = None, None, None, False
         self._alone = False  # in a loop that calls no callback
         self._begun, self._looking, self._one_look = None, 0.0, FIRST  # when the first fit began; seconds of all looks, and of one
         self._epoch, self._steps_of_epoch, self._begins = None, 0, True  # times at which its training began
 
+    @property
+    def acts(self) -> list[Act]:
+        return list(self._acts.made) if self._acts else []
+
+    def get_state(self) -> dict:
+        acts = {"acts": self._acts.get_state(self.model), "taken_back": self._taken_back} if self._acts else {}
+        return super().get_state() | acts
+
+    def set_state(self, state: dict) -> None:
+        super().set_state(state)
+        if self._acts and "acts" in state:
+            self._acts.set_state(state["acts"])
+            self._taken_back = state["taken_back"]
+
     def watch(self, model: keras.Model) -> "TrainingDoctor":
-        """Watches a loop around `model.train_on_batch`, until the `with` block ends.
+        """Watches a loop around `model.train_on_batch`, until the `with` block ends. It has no epochs, at whose ends something could be done.
 
         Example:
 
@@ -99,7 +131,7 @@ class TrainingDoctor(GradientMonitor):
             if Path(path).suffix not in (".html", ".json"):
                 raise ValueError(f'TrainingDoctor.report(path=...): `path` must end in ".html" or ".json". Received: {os.fspath(path)!r}')
             page.save(run, path, overwrite=True)
-        return page.findings_table(run["findings"])
+        return page.findings_table(run["findings"], acts=run["acts"])
 
     def __enter__(self):
         return self
@@ -114,7 +146,8 @@ class TrainingDoctor(GradientMonitor):
     def epoch_logs(self) -> dict[str, float]:
         added = super().epoch_logs()
         self._examine()
-        return {**added, "alarms": sum(finding.severity != "info" for finding in self._findings.values())}
+        acts = {"acts": len(self._acts.made)} if self._acts else {}
+        return {**added, "alarms": sum(finding.severity != "info" for finding in self._findings.values()), **acts}
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -123,6 +156,10 @@ class TrainingDoctor(GradientMonitor):
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
+        if self._acts:
+            self._learn(ACTS, lambda: self._acts.go_on(self.model))
+            if self._begins and self._so_far() <= LEARNED:
+                self._act(lambda: self._acts.stop_for_form(self.model, self.findings, epoch, self._done()))
         if self._begins:
             facts, known = self._record.facts, len(self._record.logs.get("loss", []))
             facts["epochs"], self._begins = known + (self.params or {}).get("epochs", 0) - epoch, False
@@ -137,6 +174,8 @@ class TrainingDoctor(GradientMonitor):
     def receive(self, call: int, sample):
         if self._batch is None and sample.batch is not None:
             self._learn("the data", lambda: self._read(*keras.utils.unpack_x_y_sample_weight(sample.batch)[:2], whole=False))
+        if self._acts and sample.batch is not None:
+            self._rows = next((len(one) for one in keras.tree.flatten(sample.batch) if getattr(one, "shape", ())), self._rows)
         sample.batch = None  # else it would stay in memory until the sample is read
         super().receive(call, sample)
         if self._alone:
@@ -151,16 +190,18 @@ class TrainingDoctor(GradientMonitor):
         if self._looking + self._one_look <= LOOKS * (time.monotonic() - self._begun):
             self._look()
         super().on_epoch_end(epoch, logs)
-        if self._steps() >= TRIED and (gained(self._record) or 0) <= LEARNED and self._stands():
+        if self._steps() >= TRIED and self._so_far() <= LEARNED and self._stands():
             self._try()
             self._tell()
+        if self._acts and "loss" in (logs or {}):
+            self._act(lambda: self._mend(epoch))
 
     def on_train_end(self, logs=None):
         self._drain(whole=False)
         self._weigh()
         self._record.facts["epochs"] = len(self._record.logs.get("loss", []))  # it may have been stopped early
         self._unseen = True
-        so_far, last = gained(self._record) or 0, {name: values[-1] for name, values in self._record.logs.items() if values}
+        so_far, last = self._so_far(), {name: values[-1] for name, values in self._record.logs.items() if values}
         waits = SLOW < input_bound.fastest(self._record)[0] < math.inf
         if so_far <= WELL or waits or last.get("val_loss", 0) > WORSE * abs(last.get("loss", 0)):
             self._look()
@@ -176,6 +217,8 @@ class TrainingDoctor(GradientMonitor):
         for name in ("probe", "data", "validation", "guess", "penalty", "unreadable"):
             facts.pop(name, None)
         self._patient, self._batch, self._tried = self.model.optimizer, None, False
+        if self._acts:
+            self._learn(ACTS, lambda: self._acts.begin(self.model))
         self._learn("the layers", lambda: facts.update(model_facts(self.model)))
         own_step = type(self.model).train_step is not keras.Model.train_step
         fits = sum(math.prod(v.shape) for v in self.model.variables) <= MOST
@@ -228,7 +271,7 @@ class TrainingDoctor(GradientMonitor):
 
     def _look(self):
         """Looks at the fixed batch, once for each step, unless that has failed before."""
-        looks, step = self._record.looks, int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        looks, step = self._record.looks, self._done()
         if self._batch is None or any(one["what"] == ACTIVATIONS for one in self._record.facts.get("unreadable", [])) or looks and looks[-1]["step"] == step:
             return
         begun = time.monotonic()
@@ -236,19 +279,62 @@ class TrainingDoctor(GradientMonitor):
         self._one_look = time.monotonic() - begun
         self._looking += self._one_look
 
+    def _done(self) -> int:
+        """How many optimizer steps there were, those that were undone as well."""
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)) + self._taken_back
+
+    def _so_far(self) -> float:
+        """What the run has brought, or has since something was done to it."""
+        return gained(self._record.present()) or 0
+
     def _steps(self) -> int:
-        return self._record.steps[-1] - self._record.steps[0] if len(self._record) else 0
+        present = self._record.present()
+        return present.steps[-1] - present.steps[0] if len(present) else 0
 
     def _examine(self):
         trial = self._record.facts.get("probe")
-        if trial and (gained(self._record) or 0) > LEARNED:
+        if trial and self._so_far() > LEARNED:
             trial["learned"] = True  # by the run itself, whatever the trial has shown
         self._learn("the findings", super()._examine)
 
     def _stands(self) -> bool:
         """Whether the loss does not fall, be it from a height above that of guessing."""
-        losses = [loss for loss in (*self._record.loss[:1], *self._record.logs.get("loss", [])[-1:]) if math.isfinite(loss)]
+        present = self._record.present()
+        losses = [loss for loss in (*present.loss[:1], *present.logs.get("loss", [])[-1:]) if math.isfinite(loss)]
         return len(losses) < 2 or losses[1] > (1 - LEARNED) * losses[0]
+
+    def _act(self, decide):
+        """Lets something be done, and tells it."""
+        told: list[str] = []
+        self._learn(ACTS, lambda: told.extend(decide()))
+        if told:
+            self._record.facts["acts"] = [asdict(act) for act in self.acts]
+        for sentence in told:
+            warnings.warn(f"{sentence} Silence with `TrainingDoctor(act=False)`.", TrainingWarning, stacklevel=3)
+
+    def _mend(self, epoch: int) -> list[str]:
+        told = self._acts.stop_for_form(self.model, self.findings, epoch, self._done()) if self._so_far() <= LEARNED else []
+        if told:
+            return told
+        present = copy.copy(self._record.present().tail(RECENT))
+        present.facts = present.facts | {"epochs": 0}  # what would be found if the run ended here, while there is time
+        early = examine(present, [code for code in RULES if code not in AT_THE_END or code in self.ignore])
+        left, step, acted = self.params.get("epochs", 0) - epoch - 1, self._done(), self._record.facts.get("acted")
+        told = self._acts.after_epoch(self.model, epoch, left, step, self._record, ordered([*self._findings.values(), *early]), self._rates)
+        if self._record.facts.get("acted") is not acted:
+            self._findings, self._tried, self._unseen, self._taken_back = {}, False, True, self._taken_back + step - self._done()
+            self._first_call = self._switch.calls // self._calls * self._calls if self._switch else 0
+        return told
+
+    def _rates(self, factors, values) -> dict[float, float] | None:
+        """What a few batches show of other rates; `None` where no trial is possible."""
+        found: dict[float, float] = {}
+        if self._start is None or self._batch is None:
+            return None
+        facts = self._record.facts
+        trial = lambda: found.update(rates(self.model, *self._batch, values, factors, self._rows, facts.get("guess"), spread(self._record)))
+        self._learn("other rates", trial)
+        return found or None
 
     def _try(self):
         if self._tried or self._start is None or self._batch is None or any(f.severity == "error" and f.code in STATIC for f in self.findings):

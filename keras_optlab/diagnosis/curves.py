@@ -30,7 +30,8 @@ def begun(record: Record) -> float:
 
 def step_after(record: Record, epoch: int) -> int:
     """At which step an epoch was over, from the steps in all of them; the epoch itself where no step was measured."""
-    return round(record.steps[-1] * (epoch + 1) / len(record.logs["loss"])) if len(record) else epoch
+    begins = record.facts.get("begins", 0)
+    return round(begins + (record.steps[-1] - begins) * (epoch + 1) / len(record.logs["loss"])) if len(record) else epoch
 
 
 def calls(record: Record) -> int:
@@ -44,11 +45,11 @@ def pieces(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
     The logs show the mean since an epoch began, which hides what single steps do. Where it is not known how many steps an epoch has, it is that mean.
     """
-    steps, shown = np.array(record.steps), np.array(record.loss, "float64")
+    steps, shown, start = np.array(record.steps), np.array(record.loss, "float64"), record.facts.get("begins", 0)
     lengths = [epoch["steps"] for epoch in record.pace]
-    if not lengths or len(steps) < 2 or len(np.unique(steps)) < len(steps) or 2 * steps[-1] - steps[-2] < sum(lengths) / 2:
+    if not lengths or len(steps) < 2 or len(np.unique(steps)) < len(steps) or 2 * steps[-1] - steps[-2] - start < sum(lengths) / 2:
         return steps, shown
-    found, start, ends = [], 0, record.logs.get("loss", [])
+    found, ends = [], record.logs.get("loss", [])
     for epoch, length in enumerate([*lengths, int(steps[-1]) + 1]):
         inside = (steps >= start) & (steps < start + length)
         marks = dict(zip((steps[inside] - start + 1).tolist(), shown[inside].tolist()))

@@ -29,7 +29,8 @@ class Record:
         logs: {name: [value per epoch]}.
         looks: what the layers made of a fixed batch, one for each time that it was looked at: "step", and what `keras_optlab.training.look` tells.
         pace: of each epoch, {"steps", "seconds"} of its training, without validation.
-        facts: "weights", what is known of each weight ("path", "layer", "kind", "shape", "activation"), and other static facts.
+        facts: "weights", what is known of each weight ("path", "layer", "kind", "shape", "activation"), and other static facts. "acted": where something
+            was last done to the run, {"step", "epochs"}; "acts": all that was done.
     """
 
     def __init__(self):
@@ -92,6 +93,24 @@ class Record:
             values = getattr(self, name)
             setattr(short, name, values[:1] + values[-(samples - 1) :])
         return short
+
+    def present(self) -> "Record":
+        """What was measured since something was last done to the run, which is what the rules are to judge; all of it where nothing was."""
+        acted = self.facts.get("acted")
+        if acted is None:
+            return self
+        since = Record()
+        for name in ("layers", "variables", "layer_of"):
+            setattr(since, name, getattr(self, name))
+        first = next((i for i, step in enumerate(self.steps) if step >= acted["step"]), len(self))
+        for name in ("steps", "learning_rate", "loss", "skipped", "rows"):
+            setattr(since, name, getattr(self, name)[first:])
+        since.looks = [look for look in self.looks if look["step"] >= acted["step"]]
+        since.logs, since.pace = {name: values[acted["epochs"] :] for name, values in self.logs.items()}, self.pace[acted["epochs"] :]
+        since.facts = {name: fact for name, fact in self.facts.items() if name != "acted"} | {"begins": acted["step"]}
+        if "epochs" in self.facts:
+            since.facts["epochs"] = self.facts["epochs"] - acted["epochs"]
+        return since
 
     def table(self) -> np.ndarray:
         """(samples, weights, 5), in the order of `STATISTICS`."""

@@ -29,6 +29,7 @@ def report_of(record: Record, findings: list[Finding], title: str = "Training") 
         "created": datetime.datetime.now().isoformat(timespec="seconds"),
         "history": {name: listed(values) for name, values in record.logs.items()},
         **measured(record, findings),
+        "acts": plain(record.facts.get("acts", [])),
         "versions": versions(),
     }
 

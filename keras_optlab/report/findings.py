@@ -2,8 +2,8 @@
 
 import re
 
-from keras_optlab.report.parts import code, facts, section
-from keras_optlab.report.text import escape, finite, number, setting
+from keras_optlab.report.parts import code, facts, section, table
+from keras_optlab.report.text import clip, escape, finite, number, setting
 
 MOST = 30  # findings shown
 _ORDER = {"error": 0, "warning": 1}
@@ -21,6 +21,32 @@ def findings(report: dict) -> str:
     total = len(report.get("findings") or [])
     more = f'<p class="note">The first {MOST} of {total:,} findings.</p>' if total > MOST else ""
     return section("findings", "Findings", body + more)
+
+
+def acts(report: dict) -> str:
+    """What a doctor did to the training while it ran, and what came of it."""
+    heads = [("n", "After epoch"), ("n", "Step"), ("", "For"), ("", "What"), ("", "Outcome")]
+    rows = [
+        f'<tr><td class="n">{number(_epoch(act))}</td><td class="n">{number(act.get("step"))}</td><td><code>{escape(act.get("code", ""))}</code></td>'
+        f"<td>{prose(act.get('what') or '')}</td><td>{escape(act.get('outcome', ''))}</td></tr>"
+        for act in (report.get("acts") or [])[:MOST]
+    ]
+    return section("acts", "Done while training", table(heads, rows))
+
+
+def told_acts(acts: list[dict] | None) -> list[str]:
+    """The same as lines of text."""
+    lines = []
+    for act in (acts or [])[:MOST]:
+        what, outcome, name = (" ".join(clip(act.get(key) or "", 300).split()) for key in ("what", "outcome", "code"))
+        lines.append(f"Done after epoch {number(_epoch(act))} for {name}: {what} ({outcome}).")
+    return lines
+
+
+def _epoch(act: dict) -> float | None:
+    """Counted from 1, as readers do."""
+    epoch = finite(act.get("epoch"))
+    return None if epoch is None else epoch + 1
 
 
 def arranged(found: list[dict] | None) -> list[tuple[dict, list[dict]]]:

@@ -24,6 +24,7 @@ _SECTIONS = (
     training.gradients,
     activations.activations,
     findings.findings,
+    findings.acts,
     predictions.predictions,
     predictions.data,
     result.provenance,
@@ -37,7 +38,7 @@ def page(report: dict) -> str:
         report: plain records, each optional: "title", "kind" ("search", "train", or "diagnosis", whose findings come first), "created", "result",
             "objective", "direction", "winner",
             "trials", "space", "importance",
-            "best_mean", "history", "gradients", "looks", "confusion", "class_names", "mistakes", "findings", "data", "versions", "seeds", "load".
+            "best_mean", "history", "gradients", "looks", "confusion", "class_names", "mistakes", "findings", "acts", "data", "versions", "seeds", "load".
             What is missing is left out of the page; None, NaN and infinities may stand anywhere; long lists are shown in part.
 
     Returns:
@@ -49,7 +50,7 @@ def page(report: dict) -> str:
         True
     """
     report = records.first(report)
-    sections = sorted(_SECTIONS, key=lambda part: part is not findings.findings) if report.get("kind") == "diagnosis" else _SECTIONS
+    sections = sorted(_SECTIONS, key=lambda part: part not in (findings.findings, findings.acts)) if report.get("kind") == "diagnosis" else _SECTIONS
     body = "".join(_fitting([part(report) for part in sections]))
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in re.findall(r'<section id="(\w+)"><h2>(.*?)</h2>', body))
     nav, title = f'<nav aria-label="Sections">{links}</nav>' if links else "", escape(report.get("title") or "Report", 120)

@@ -15,7 +15,7 @@ def curves(report: dict) -> str:
     """Loss, metrics and learning rate."""
     history = {name: floats(values) for name, values in (report.get("history") or {}).items()}
     history = {name: values for name, values in history.items() if len(values)}
-    elsewhere = ("learning_rate", "alarms")  # a chart of its own, and the findings
+    elsewhere = ("learning_rate", "alarms", "acts")  # a chart of its own, and the findings
     drawn = [name for name in history if name not in elsewhere and (not name.startswith("val_") or name.removeprefix("val_") not in history)]
     drawn.sort(key=lambda name: name != "loss")
     panels = [_panel(name, history) for name in drawn[:_PANELS]]

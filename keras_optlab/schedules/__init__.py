@@ -4,9 +4,10 @@ import fnmatch
 
 from keras_optlab.schedules.cosine import Cosine
 from keras_optlab.schedules.one_cycle import OneCycle
+from keras_optlab.schedules.scaled import Scaled
 from keras_optlab.schedules.warmup import Warmup
 
-CLASSES = {cls.__name__.lower(): cls for cls in (Cosine, OneCycle, Warmup)}
+CLASSES = {cls.__name__.lower(): cls for cls in (Cosine, OneCycle, Scaled, Warmup)}
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -14,4 +15,4 @@ def names(pattern: str = "*") -> list[str]:
     return fnmatch.filter(CLASSES, pattern.lower())
 
 
-__all__ = ["Cosine", "OneCycle", "Warmup", "names"]
+__all__ = ["Cosine", "OneCycle", "Scaled", "Warmup", "names"]

@@ -135,6 +135,16 @@ def leave(switch: Switch, listener) -> None:
         switch.remove()
 
 
+def renew(model) -> None:
+    """Makes the train function anew in the middle of a fit, for what is a constant in it, such as a norm to clip to; who listens goes on listening."""
+    switch, step = model.train_function, model.train_step
+    with _swapped(model, train_step=lambda *arguments: step(*arguments)):  # JAX knows what it has compiled by the function, and would find the old one
+        model.make_train_function(force=True)
+    if isinstance(switch, Switch):
+        switch.plain, switch.measuring = model.train_function, measuring_function(model)
+        switch.install()
+
+
 def measuring_function(model):
     """The measuring twin of the model's train function, made once for each: `compile` drops both."""
     twin = vars(model).get(TWIN)

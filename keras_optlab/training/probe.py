@@ -13,11 +13,12 @@ from keras_optlab.diagnosis.rules.learning_rate_too_high import WORSE
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import rate_of, with_rate
-from keras_optlab.training.resume import random_state, set_random_state
+from keras_optlab.training.resume import copied, parts_of, random_state, set_random_state
 
 STEPS, MOST, EXAMPLES, SECONDS = 30, 120, 64, 10.0  # a training whose loss still falls goes on up to MOST steps
 RATES = (1e-3, 1e-2)  # of Adam, with which nearly every sound net learns a batch: where the given optimizer does not, it is tried whether they do
 FALLING = 0.97  # ten steps against the ten before
+LAST = 5  # steps whose loss is what a training has reached
 
 
 def probe(model, x, y, listener=None, guess: float | None = None, spread: float | None = None) -> dict:
@@ -73,6 +74,46 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
     return found
 
 
+def rates(model, x, y, start, factors, batch_size: int, guess: float | None = None, spread: float | None = None) -> dict[float, float]:
+    """How much of a few batches the optimizer learns at other rates: {factor of its own, of a schedule the largest: share by which the loss falls}.
+
+    Args:
+        model: the model; all of it is put back bit for bit.
+        x: inputs of some examples, as the model takes them.
+        y: their targets.
+        start: values of weights, statistics and seeds to begin with; `None` for those that the model has.
+        factors: what to try, in an order in which it may end when two of them were worse than the best so far, which learned.
+        batch_size: examples in each step; the batches are taken in turn.
+        guess, spread: as in `probe`.
+    """
+    until, found, worse = time.monotonic() + SECONDS, {}, 0
+    count = len(keras.tree.flatten(x)[0])
+    cut = lambda values, i: keras.tree.map_structure(lambda one: one[i : i + batch_size], values)
+    parts = [(cut(x, i), cut(y, i)) for i in range(0, count - batch_size + 1, batch_size)] or [(x, y)]
+    with kept(model), _packed_as_in_fit(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rate, _ = rate_of(model.optimizer)
+        _own_optimizer(model, rate)
+        variables = [*parts_of(model)["model"], *model.optimizer.variables]
+        begun = copied(variables)
+        begun[: len(start or ())] = start or ()
+        for factor in factors:
+            for variable, value in zip(variables, begun):
+                variable.assign(value)
+            model.optimizer.learning_rate = factor * rate
+            losses = []
+            while len(losses) < max(STEPS, 2 * len(parts)) and (not losses or math.isfinite(losses[-1])) and time.monotonic() < until:
+                losses.append(_step(model, *parts[len(losses) % len(parts)]))
+            if time.monotonic() > until:
+                break
+            found[factor] = gained(losses, guess, spread, max(LAST, len(parts)))
+            best = max(found.values())
+            worse = worse + 1 if found[factor] < best else 0
+            if best > LEARNED and worse == 2:
+                break
+    return found
+
+
 def penalty(model) -> float:
     """What regularization of weights adds to the loss; losses that a model adds for other reasons, as variational ones do, are what it is to learn."""
     regularized = [v for v in model.trainable_variables if getattr(v, "regularizer", None)]
@@ -83,9 +124,9 @@ def _values(model) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(v)) for v in [*model.variables, *model.optimizer.variables]]
 
 
-def gained(losses: list[float], guess: float | None = None, spread: float | None = None) -> float:
+def gained(losses: list[float], guess: float | None = None, spread: float | None = None, last: int = LAST) -> float:
     """By which share the last losses of a training have fallen, as `share_gained` counts; -1 if any of them is not finite."""
-    return share_gained(losses[0], float(np.mean(losses[-5:])), guess, spread) if np.isfinite(losses).all() else -1.0
+    return share_gained(losses[0], float(np.mean(losses[-last:])), guess, spread) if np.isfinite(losses).all() else -1.0
 
 
 def _thrown_off(losses: list[float]) -> bool:
@@ -157,17 +198,22 @@ def _train(model, x, y, until: float, gain, listener=None) -> list[float]:
     from keras_optlab.training import instrument
 
     switch = instrument.listen(model, listener) if listener is not None else None
-    losses, regularized = [], penalty(model) > 0
+    losses: list[float] = []
     try:
         for step in range(MOST):
             if step and step % STEPS == 0 and (gain(losses) > LEARNED or np.mean(losses[-10:]) > FALLING * np.mean(losses[-20:-10])):
                 break
-            model.reset_metrics()
-            weighs = penalty(model) if regularized else 0.0  # weights that shrink are not yet a batch that is learned
-            losses.append(float(model.train_on_batch(x, y, return_dict=True)["loss"]) - weighs)
+            losses.append(_step(model, x, y))
             if not math.isfinite(losses[-1]) or time.monotonic() > until:
                 break
     finally:
         if switch is not None:
             instrument.leave(switch, listener)
     return losses
+
+
+def _step(model, x, y) -> float:
+    """The loss of one step; weights that shrink are not yet a batch that is learned."""
+    model.reset_metrics()
+    weighs = penalty(model)
+    return float(model.train_on_batch(x, y, return_dict=True)["loss"]) - weighs

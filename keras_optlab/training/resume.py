@@ -54,7 +54,7 @@ class State:
             model.build_from_config(self.facts["build"])
         if "optimizer" in self.facts and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        parts = {part: variables for part, variables in _variables(model).items() if part in self.facts}
+        parts = {part: variables for part, variables in parts_of(model).items() if part in self.facts}
         targets = []
         for part, variables in parts.items():
             stored = [(f"{part}/{i}", one) for i, one in enumerate(self.facts[part]) if one[0] not in self.keep]
@@ -108,14 +108,14 @@ def save_state(path: str | os.PathLike, model: keras.Model | None, epoch: int, c
     states = [(type(callback).__name__, callback.get_state() if hasattr(callback, "get_state") else None) for callback in callbacks]
     facts["callbacks"] = _split(states, arrays)
     if model is not None:
-        facts |= {"build": model.get_build_config()} | _collect(_variables(model), arrays)
+        facts |= {"build": model.get_build_config()} | _collect(parts_of(model), arrays)
     _write(Path(path), arrays, facts)
 
 
 def save_weights(path: str | os.PathLike, model: keras.Model) -> None:
     """Writes a model's variables without its optimizer's, to be read by `State`; the file appears whole or not at all."""
     arrays: dict[str, np.ndarray] = {}
-    facts = {"build": model.get_build_config()} | _collect({"model": _variables(model)["model"]}, arrays)
+    facts = {"build": model.get_build_config()} | _collect({"model": parts_of(model)["model"]}, arrays)
     _write(Path(path), arrays, facts)
 
 
@@ -142,7 +142,8 @@ def resume(model: keras.Model, path: str | os.PathLike) -> int:
     return state.epoch
 
 
-def _variables(model) -> dict[str, list]:
+def parts_of(model) -> dict[str, list]:
+    """All variables of a training: "model" (weights, statistics, seeds) and "optimizer"."""
     counted = {id(v) for v in model.metrics_variables}  # the metrics' sums, which each epoch begins anew
     optimizer = getattr(model, "optimizer", None)
     return {"model": [v for v in model.variables if id(v) not in counted], "optimizer": list(optimizer.variables) if optimizer is not None else []}

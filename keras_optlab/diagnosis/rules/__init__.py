@@ -88,6 +88,8 @@ def category(code: str) -> type[TrainingWarning]:
 def examine(record: Record, ignore=()) -> list[Finding]:
     """Every finding of every rule, causes first, the worst first. What follows from another finding is an "info" that names it as its cause.
 
+    Of a run to which something was done, what came after the last of it is examined.
+
     Args:
         record: what was measured.
         ignore: codes of rules to leave out.
@@ -96,6 +98,7 @@ def examine(record: Record, ignore=()) -> list[Finding]:
 
         findings = examine(monitor.record)
     """
+    record = record.present()
     return ordered([finding for code, rule in RULES.items() if code not in ignore for finding in rule.find(record)])
 
 
