@@ -304,8 +304,10 @@ class TrainingDoctor(GradientMonitor):
         return len(losses) < 2 or losses[1] > (1 - LEARNED) * losses[0]
 
     def _act(self, decide):
-        """Lets something be done, and tells it."""
+        """Lets something be done, and tells it. Of two doctors the first one acts."""
         told: list[str] = []
+        if self._switch is not None and next(one for one in self._switch.listeners if getattr(one, "_acts", None)) is not self:
+            return
         self._learn(ACTS, lambda: told.extend(decide()))
         if told:
             self._record.facts["acts"] = [asdict(act) for act in self.acts]
@@ -319,7 +321,7 @@ class TrainingDoctor(GradientMonitor):
         present = copy.copy(self._record.present().tail(RECENT))
         present.facts = present.facts | {"epochs": 0}  # what would be found if the run ended here, while there is time
         early = examine(present, [code for code in RULES if code not in AT_THE_END or code in self.ignore])
-        left, step, acted = self.params.get("epochs", 0) - epoch - 1, self._done(), self._record.facts.get("acted")
+        left, step, acted = (self.params or {}).get("epochs", 0) - epoch - 1, self._done(), self._record.facts.get("acted")
         told = self._acts.after_epoch(self.model, epoch, left, step, self._record, ordered([*self._findings.values(), *early]), self._rates)
         if self._record.facts.get("acted") is not acted:
             self._findings, self._tried, self._unseen, self._taken_back = {}, False, True, self._taken_back + step - self._done()

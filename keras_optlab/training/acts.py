@@ -93,7 +93,7 @@ class Acts:
 
         Args:
             epoch: the one that is over, counted from 0.
-            left: how many are to come.
+            left: how many are to come; less than 0 where that is not known.
             step: how many optimizer steps were done, those that were undone as well.
             record: all that was measured; "acted" among its facts is written.
             findings: what is the matter now, worst first.
@@ -142,21 +142,24 @@ class Acts:
     def _remedy(self, model, finding, record, try_rates, level, before) -> dict | None:
         """{"factor" of the rate, "clip", "slow", "level"}, or `None` where nothing is left to be done."""
         slow, factor, can_steer = finding.code in TOO_SLOW, 1.0, len(steering.settings(model)) > 1
-        if level >= LEVELS or slow and not can_steer:
+        if level >= LEVELS or (slow or level) and not can_steer:
             return None
         if level:
             factor = before["factor"] / 10
         elif can_steer and (slow or self._good is None):
-            gains = try_rates(UP if slow else DOWN, None if slow else self._start["values"][: len(parts_of(model)["model"])])
-            factor = (10.0 if slow else 0.1) if gains is None else _best(gains)
-        if factor is None or slow and factor < 2:
-            return None
+            factors = UP if slow else DOWN
+            gains = try_rates(factors, None if slow else self._start["values"][: len(parts_of(model)["model"])])
+            factor = (10.0 if slow else 0.1) if gains is None else _best(gains, factors)
         clip = None
         if not slow and (factor == 1 or finding.code in BLOWN_UP):
             clip = before["clip"] if level else _usual_norm(record, finding)
             clip = clip if clip and steering.can_clip(model, clip) else None
-        factor = (1.0 if not can_steer else 0.1) if factor == 1 and clip is None or not can_steer else factor
-        return None if factor == 1 and clip is None else {"factor": factor, "clip": clip, "slow": slow, "level": level}
+        if factor is None:  # no rate is right for the batch, which may have an outlier in it
+            factor = 1.0 if clip else None
+        elif factor == 1 and not clip and can_steer:
+            factor = 0.1
+        useless = factor is None or slow and factor < 2 or factor == 1 and not clip
+        return None if useless else {"factor": factor, "clip": clip, "slow": slow, "level": level}
 
     def _apply(self, model, finding, remedy, epoch, step, record, loss) -> str:
         before, wanted, what = steering.settings(model), {}, []
@@ -205,11 +208,11 @@ class Acts:
         return [f"{finding.message} {finding.advice} The run is {what}: nothing that can be done while it goes on helps. Make a mended model: `{CODE}`."]
 
 
-def _best(gains: dict[float, float]) -> float | None:
-    """The least factor with which nearly as much is learned as with any, less a margin; `None` where none learns."""
+def _best(gains: dict[float, float], factors) -> float | None:
+    """The least factor with which nearly as much is learned as with any, less a margin; where none learns, the first that there was no time for, or `None`."""
     best = max(gains.values(), default=-1.0)
     if best <= LEARNED:
-        return None
+        return factors[len(gains)] if len(gains) < len(factors) else None
     factor = min(factor for factor, gain in gains.items() if gain >= GOOD * best) / MARGIN
     return 1.0 if 0.5 < factor < 2 else factor
 
