@@ -176,6 +176,15 @@ def test_a_batch_that_is_learned_at_the_rate_that_is_there_tells_of_outliers():
     assert run.clip == 1.0 and run.rate == pytest.approx(0.1)
 
 
+def test_the_first_batch_may_be_one_easy_example():
+    run = Run(trials={1.0: -1.0, 0.1: 0.5})
+    add(run.record, 9.0)
+    run.record.loss[0] = 1e-6
+    run.over(9.0, sick("learning-rate-too-high"))
+    run.over(0.5)
+    assert run.outcomes == ["helped"]
+
+
 def test_one_example_does_not_hide_that_the_others_are_learned():
     run = Run(trials={1.0: 0.9})
     run.over(99.0, sick("exploding-gradient", first_step=30))

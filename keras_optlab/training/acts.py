@@ -176,7 +176,7 @@ class Acts:
             what.append(f"gradients clipped to a global norm of {remedy['clip']:.3g}")
         here = None if not remedy["slow"] else {"values": steering.state(model), "epoch": epoch, "loss": loss}
         steering.set_to(model, wanted)
-        reference = min(one for one in (loss, (self._good or {"loss": math.inf})["loss"], record.loss[0] if record.loss else math.inf) if not math.isnan(one))
+        reference = min(one for one in (loss, (self._good or {"loss": math.inf})["loss"], begun(record)) if not math.isnan(one))
         self._watched = remedy | {"epoch": epoch, "step": step, "code": finding.code, "loss": reference, "here": here, "before": before, "after": wanted}
         self.made.append(Act(epoch, step, finding.code, ", ".join(what)))
         _begin_anew(record, step)
