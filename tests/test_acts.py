@@ -11,6 +11,7 @@ from keras.optimizers import SGD, Adam
 from monitor_cases import same, values
 from test_diagnose import DIGITS, FOUR, PIXELS, TWO, X, net, of_digits
 
+from keras_optlab import optimizers as ours
 from keras_optlab.callbacks import EarlyStopping, GradientMonitor, TrainingDoctor
 from keras_optlab.diagnosis import Finding, Record, TrainingWarning, examine
 from keras_optlab.diagnosis.curves import pieces
@@ -176,6 +177,15 @@ def test_a_batch_that_is_learned_at_the_rate_that_is_there_tells_of_outliers():
     assert run.clip == 1.0 and run.rate == pytest.approx(0.1)
 
 
+def test_a_loss_that_still_falls_from_a_height_is_given_time():
+    run = Run(losses=[170.0], trials={1.0: -1.0, 0.1: 0.5})
+    run.over(800.0, sick("exploding-gradient"))
+    for loss in (30.0, 3.0, 2.0, 1.7):
+        assert run.over(loss) == []
+    run.over(1.0)
+    assert run.outcomes == ["helped"]
+
+
 def test_the_first_batch_may_be_one_easy_example():
     run = Run(trials={1.0: -1.0, 0.1: 0.5})
     add(run.record, 9.0)
@@ -284,9 +294,16 @@ class At(keras.callbacks.Callback):
         steering.set_to(self.model, self.settings.get(f"after_{epoch}", {}))
 
 
-@pytest.mark.parametrize("wrapped", [lambda optimizer: optimizer, pytest.param(keras.optimizers.LossScaleOptimizer, marks=pytest.mark.slow)])
-def test_clipping_and_schedules_take_effect_in_the_next_epoch(wrapped):
-    model = net(optimizer=wrapped(SGD(Cosine(0.1, 1000))))
+OPTIMIZERS = [
+    SGD,
+    pytest.param(lambda rate: keras.optimizers.LossScaleOptimizer(SGD(rate)), marks=pytest.mark.slow),
+    pytest.param(lambda rate: ours.Lookahead(ours.SGDW(rate)), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_clipping_and_schedules_take_effect_in_the_next_epoch(make):
+    model = net(optimizer=make(Cosine(0.1, 1000)))
     monitor, at = GradientMonitor(every=1), At(after_0={"scale": 0.0}, after_1={"scale": 1.0, "clip": 1e-12}, after_2={"clip": None})
     model.fit(X, FOUR, epochs=4, batch_size=64, verbose=0, callbacks=[monitor, at])
     moved = [max(float(np.abs(a - b).max()) for a, b in zip(*pair)) for pair in zip(at.weights, at.weights[1:])]
@@ -337,7 +354,7 @@ def test_weights_that_were_lost_come_back():
 def test_a_head_that_does_not_fit_stops_the_run():
     model = net(1, "softmax", "binary_crossentropy")
     doctor, history, told = fitted(model, X, TWO)
-    assert len(history["loss"]) == 1 and doctor.acts[0].outcome == "stopped" and doctor.acts[0].code == "wrong-head"
+    assert len(history["loss"]) == len(told) == 1 and [(act.code, act.outcome) for act in doctor.acts] == [("wrong-head", "stopped")]
     assert "A softmax over one unit is 1 for every input" in told[0] and "`keras_optlab.training.repair(model, doctor.findings)`" in told[0]
     assert len(fitted(model, X, TWO, TrainingDoctor(act=True, ignore=["wrong-head"]), epochs=2)[1]["loss"]) == 2
 
@@ -385,13 +402,27 @@ def test_replicas():
 
 
 @slow_here
-def test_early_stopping_beside_it_and_bad_arguments():
-    stopping = EarlyStopping("loss", patience=3, restore_best_weights=True)
-    doctor, history, _ = fitted(of_digits(SGD(15.0, momentum=0.9)), epochs=8, callbacks=[stopping])
-    assert history["loss"][-1] < 0.5 and stopping.best < 0.5
+def test_others_beside_it():
+    stopping, other = EarlyStopping("loss", patience=3, restore_best_weights=True), TrainingDoctor(act=True)
+    doctor, history, _ = fitted(of_digits(SGD(15.0, momentum=0.9)), epochs=8, callbacks=[stopping, other])
+    assert history["loss"][-1] < 0.5 and stopping.best < 0.5 and doctor.acts and other.acts == []  # of two doctors the first one acts
+
+
+def test_bad_arguments():
     with pytest.raises(ValueError, match=r"TrainingDoctor\(act=\.\.\.\): `act` must be `True` or `False`\. Received: act='yes'"):
         TrainingDoctor(act="yes")
     assert TrainingDoctor().acts == []
+
+
+def test_acts_are_in_the_report(tmp_path):
+    doctor = TrainingDoctor(act=True)
+    doctor._record.facts["acts"] = [{"epoch": 0, "step": 36, "code": "<b>dead</b>", "what": "learning rate 15 -> 0.0474", "outcome": "helped"}]
+    assert doctor.report(tmp_path / "run.html").splitlines() == [
+        "No findings.",
+        "Done after epoch 1 for <b>dead</b>: learning rate 15 -> 0.0474 (helped).",
+    ]
+    page = (tmp_path / "run.html").read_text()
+    assert "Done while training" in page and "&lt;b&gt;dead" in page and "<b>dead" not in page and "0.0474" in page
 
 
 def test_scaled():

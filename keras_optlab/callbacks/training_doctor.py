@@ -44,7 +44,7 @@ class TrainingDoctor(GradientMonitor):
 
     `logs["alarms"]` of every epoch is the number of findings so far that are no mere "info".
 
-    With `act=True` it also mends what can be mended while training, at ends of epochs, one thing at a time, five at most, and tells each as a
+    With `act=True` it also mends what can be mended while training, at ends of epochs, one thing at a time, five in all, and tells each as a
     `TrainingWarning`. A run that is thrown off goes back to the weights and optimizer state of its best epoch, or to those it began with, at a lower rate or
     with gradients clipped to their usual norm; one that is too slow gets a higher rate. The rate is found by short trials on a few batches. What has not helped
     within two epochs is undone, and tried once or twice weaker or stronger. A run that cannot come to anything, for a head that does not fit the labels or for
@@ -193,7 +193,7 @@ class TrainingDoctor(GradientMonitor):
         if self._steps() >= TRIED and self._so_far() <= LEARNED and self._stands():
             self._try()
             self._tell()
-        if self._acts and "loss" in (logs or {}):
+        if self._acts and "loss" in (logs or {}) and not getattr(self.model, "stop_training", False):
             self._act(lambda: self._mend(epoch))
 
     def on_train_end(self, logs=None):
@@ -306,7 +306,7 @@ class TrainingDoctor(GradientMonitor):
     def _act(self, decide):
         """Lets something be done, and tells it. Of two doctors the first one acts."""
         told: list[str] = []
-        if self._switch is not None and next(one for one in self._switch.listeners if getattr(one, "_acts", None)) is not self:
+        if self._switch is not None and next((one for one in self._switch.listeners if getattr(one, "_acts", None)), self) is not self:
             return
         self._learn(ACTS, lambda: told.extend(decide()))
         if told:

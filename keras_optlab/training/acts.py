@@ -19,8 +19,10 @@ WATCHED, HELPED, UNDONE, STOPPED = "under observation", "helped", "undone", "sto
 TOO_SLOW = ("learning-rate-too-low", "slow-convergence")
 BLOWN_UP = ("exploding-gradient", "non-finite", "gradient-spike")
 TOO_FAST = (*BLOWN_UP, "learning-rate-too-high", "clipped-loss", "oscillating-loss", "dead-units", "bad-input-range")
+HOPELESS = tuple(code for code in STATIC if code != "train-validation-mismatch")  # where they are errors; one of the validation does not spoil the training
 OBSERVED, MOST, LEVELS = 2, 5, 3  # epochs in which a remedy has to help, which hold a trial's steps at least; acts of a run; strengths of a remedy
 DOWN, UP = tuple(10 ** (-k / 2) for k in range(-1, 12)), tuple(10 ** (k / 2) for k in range(12))  # factors of the rate that are tried
+FALLING = 0.9  # of the loss of the epoch before
 GOOD, MARGIN = 0.9, 10**0.5  # of the best gain; a rate that is right for a few batches is too high for a whole run
 CODE = "keras_optlab.training.repair(model, doctor.findings)"
 
@@ -58,7 +60,7 @@ class Acts:
         self._forget()
 
     def _forget(self):
-        self._start, self._good, self._watched, self._given_up = None, None, None, []
+        self._start, self._good, self._watched, self._given_up, self._before = None, None, None, [], len(self.made)
 
     def begin(self, model) -> None:
         """Keeps what a training begins with."""
@@ -76,16 +78,16 @@ class Acts:
 
     def get_state(self, model) -> dict:
         constants = {name: value for name, value in steering.settings(model).items() if name != "rate"}  # the rate is a variable
-        kept = {"start": self._start, "good": self._good, "watched": self._watched, "given_up": self._given_up}
+        kept = {"start": self._start, "good": self._good, "watched": self._watched, "given_up": self._given_up, "before": self._before}
         return kept | {"made": [asdict(act) for act in self.made], "settings": constants}
 
     def set_state(self, state: dict) -> None:
         self._start, self._good, self._watched, self._given_up = state["start"], state["good"], state["watched"], list(state["given_up"])
-        self.made, self._given = [Act(**act) for act in state["made"]], state["settings"]
+        self.made, self._given, self._before = [Act(**act) for act in state["made"]], state["settings"], state["before"]
 
     def stop_for_form(self, model, findings: list[Finding], epoch: int, step: int) -> list[str]:
         """Stops a run that cannot come to anything as it is."""
-        error = next((f for f in findings if f.severity == "error" and f.code in STATIC and f.cause is None), None)
+        error = next((f for f in findings if f.severity == "error" and f.code in HOPELESS and f.cause is None), None)
         return [] if error is None else self._stop(model, error, epoch, step)
 
     def after_epoch(self, model, epoch: int, left: int, step: int, record: Record, findings: list[Finding], try_rates) -> list[str]:
@@ -109,33 +111,33 @@ class Acts:
         if watched:
             if not lost and loss < watched["loss"] and (learned or watched["slow"]):
                 told, self._watched = [self._close(HELPED, f"it has helped: the loss is {loss:.3g}")], None
-            elif lost or not left or epoch - watched["epoch"] >= OBSERVED and step - watched["step"] >= STEPS:
+            elif lost or not left or epoch - watched["epoch"] >= OBSERVED and step - watched["step"] >= STEPS and not _falls(record):
                 told, level = [self._undo(model, loss, record, step)], watched["level"] + 1
             else:
                 return []
         if not lost and learned and loss < (self._good or {"loss": math.inf})["loss"]:
             self._good = {"values": steering.state(model), "epoch": epoch, "loss": loss}
         improves = self._good is not None and self._good["epoch"] == epoch
-        finding = self._chosen(findings, record, improves) if not level else Finding(watched["code"], "warning", None, watched["step"], watched["step"])
+        can_be = TOO_SLOW if improves else (*TOO_SLOW, "gradient-spike") if learned and not lost else (*TOO_SLOW, *TOO_FAST)
+        finding = self._chosen(findings, record, can_be) if not level else Finding(watched["code"], "warning", None, watched["step"], watched["step"])
         if finding is None and lost and "non-finite" not in self._ignore and not steering.finite(model):
             finding = Finding("non-finite", "error", None, step, step, message="Weights are not finite.")
         remedy = None
-        if finding is not None and left and len(self.made) < MOST:
-            remedy = self._remedy(model, finding, record, try_rates, level, watched)
-        if remedy is not None:
-            told.append(self._apply(model, finding, remedy, epoch, step, record, loss))
-        elif finding is not None:
-            self._given_up.append(finding.code)
-            if finding.code == "non-finite":
-                told += self._stop(model, finding, epoch, step)
+        if finding is not None and left:
+            remedy = self._remedy(model, finding, record, try_rates, level, watched) if len(self.made) - self._before < MOST else None
+            if remedy is None:
+                self._given_up.append(finding.code)
+            else:
+                told.append(self._apply(model, finding, remedy, epoch, step, record, loss))
+        if finding is not None and finding.code == "non-finite" and remedy is None:
+            told += self._stop(model, finding, epoch, step)
         return told
 
-    def _chosen(self, findings, record, improves) -> Finding | None:
-        """The worst of what may be mended; a run whose last epoch was its best can only be too slow."""
-        of_interest = TOO_SLOW if improves else (*TOO_FAST, *TOO_SLOW)
+    def _chosen(self, findings, record, can_be) -> Finding | None:
+        """The worst of what can be mended."""
         for finding in findings:
             in_time = finding.code == "slow-convergence" and _in_time(record.present())
-            if finding.severity != "info" and finding.code in of_interest and finding.code not in self._given_up and not in_time:
+            if finding.severity != "info" and finding.code in can_be and finding.code not in self._given_up and not in_time:
                 return finding
         return None
 
@@ -199,7 +201,7 @@ class Acts:
 
     def _stop(self, model, finding, epoch, step) -> list[str]:
         what = "stopped"
-        if finding.code not in STATIC:
+        if finding.code not in HOPELESS:
             to = self._good or self._start
             steering.put_back(model, to["values"])
             what += f", back to {_called(to)}"
@@ -222,6 +224,12 @@ def _typical(record: Record) -> float:
     steps, losses = pieces(record.present())
     within = losses[steps > steps[-1] - record.pace[-1]["steps"]] if len(steps) and record.pace else losses[:0]
     return float(np.median(within)) if len(within) and math.isfinite(record.logs["loss"][-1]) else record.logs["loss"][-1]
+
+
+def _falls(record: Record) -> bool:
+    """Whether the loss is still on its way down from a height."""
+    since = record.present().logs["loss"]
+    return len(since) > 1 and since[-1] < FALLING * since[-2]
 
 
 def _in_time(record: Record) -> bool:
