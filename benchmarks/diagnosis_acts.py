@@ -1,10 +1,10 @@
 """How many sick trainings `TrainingDoctor(act=True)` brings to health while they run, and whether it makes sound ones worse.
 
-    taskset -c 1 python benchmarks/diagnosis_acts.py --out acts.jsonl [--only PATTERN ...] [--judged | --tuned] [--seeds 1] [--minutes 60]
+    taskset -c 1 python benchmarks/diagnosis_acts.py --out acts.jsonl [--only PATTERN ...] [--judged | --tuned] [--sound] [--seeds 1] [--minutes 60]
 
 Runs cases of `diagnosis_cases.py` with the acting doctor, and each sound one that something was done to without it as well: a line of JSON a run; what the file
 holds already is not run again. A run is healthy when it goes nine tenths of the way from guessing to the score of its sound program. By default the faults are
-those that lie in rate, batch or single examples; others need another model, which `keras_optlab.training.repair` makes.
+those that lie in rate, batch or single examples; others need another model, which `keras_optlab.training.repair` makes. `--sound`: programs without a fault.
 """
 
 import argparse
@@ -41,13 +41,16 @@ def told(acts: list[dict]) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--only", nargs="+", default=[f"* {name} *" for name in OF_THE_RATE], help="cases whose name matches any of these")
+    parser.add_argument("--only", nargs="+", help="cases whose name matches any of these")
+    parser.add_argument("--sound", action="store_true", help="programs without a fault")
     parser.add_argument("--judged", action="store_true", help="only the half that figures come from")
     parser.add_argument("--tuned", action="store_true", help="only the other half")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60)
     arguments = parser.parse_args()
-    wanted = [case for case in cases(arguments.seeds) if any(fnmatch.fnmatch(case.name, pattern) for pattern in arguments.only)]
+    patterns = arguments.only or (["*"] if arguments.sound else [f"* {name} *" for name in OF_THE_RATE])
+    wanted = [case for case in cases(arguments.seeds) if any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns)]
+    wanted = [case for case in wanted if not (arguments.sound and case.fault)]
     wanted = [case for case in wanted if not (arguments.judged and case.tuned or arguments.tuned and not case.tuned)]
     runs, until = done(arguments.out), time.monotonic() + 60 * arguments.minutes
     for case in wanted:

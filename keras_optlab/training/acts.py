@@ -143,24 +143,25 @@ class Acts:
 
     def _remedy(self, model, finding, record, try_rates, level, before) -> dict | None:
         """{"factor" of the rate, "clip", "slow", "level"}, or `None` where nothing is left to be done."""
-        slow, factor, can_steer = finding.code in TOO_SLOW, 1.0, len(steering.settings(model)) > 1
+        slow, blown_up, can_steer = finding.code in TOO_SLOW, finding.code in BLOWN_UP, len(steering.settings(model)) > 1
         if level >= LEVELS or (slow or level) and not can_steer:
             return None
+        clip = None
+        if blown_up:
+            clip = before["clip"] if level else _usual_norm(record, finding)
+            clip = clip if clip and steering.can_clip(model, clip) else None
         if level:
             factor = before["factor"] / 10
-        elif can_steer and (slow or self._good is None):
+        elif not can_steer or self._good is not None and not slow:  # it has learned at this rate
+            factor = 1.0 if clip or not can_steer else 0.1
+        else:
             factors = UP if slow else DOWN
             gains = try_rates(factors, None if slow else self._start["values"][: len(parts_of(model)["model"])])
             factor = (10.0 if slow else 0.1) if gains is None else _best(gains, factors)
-        clip = None
-        if not slow and (factor == 1 or finding.code in BLOWN_UP):
-            clip = before["clip"] if level else _usual_norm(record, finding)
-            clip = clip if clip and steering.can_clip(model, clip) else None
-        if factor is None:  # no rate is right for the batch, which may have an outlier in it
-            factor = 1.0 if clip else None
-        elif factor == 1 and not clip and can_steer:
-            factor = 0.1
-        useless = factor is None or slow and factor < 2 or factor == 1 and not clip
+            if factor == 1 and blown_up and not clip:
+                factor = 0.1
+        factor = factor or 1.0  # where no rate is right for a batch, it may have an outlier in it
+        useless = slow and factor < 2 or factor == 1 and not clip
         return None if useless else {"factor": factor, "clip": clip, "slow": slow, "level": level}
 
     def _apply(self, model, finding, remedy, epoch, step, record, loss) -> str:
