@@ -20,7 +20,9 @@ from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.acts import Act, Acts
+from keras_optlab.training.facts import distributed
 from keras_optlab.training.look import look
+from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.probe import EXAMPLES, kept, penalty, probe, rates
 
@@ -214,7 +216,7 @@ class TrainingDoctor(GradientMonitor):
         if not (self.model.built and self.model.compiled) or self.model.optimizer is self._patient:
             return
         facts = self._record.facts
-        for name in ("probe", "data", "validation", "guess", "penalty", "unreadable"):
+        for name in ("probe", "data", "validation", "guess", "penalty", "memory", "unreadable"):
             facts.pop(name, None)
         self._patient, self._batch, self._tried = self.model.optimizer, None, False
         if self._acts:
@@ -222,10 +224,13 @@ class TrainingDoctor(GradientMonitor):
         self._learn("the layers", lambda: facts.update(model_facts(self.model)))
         own_step = type(self.model).train_step is not keras.Model.train_step
         fits = sum(math.prod(v.shape) for v in self.model.variables) <= MOST
-        self._start = None if own_step or not fits or _distributed(self.model) else [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.variables]
+        self._start = None if own_step or not fits or distributed(self.model) else [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.variables]
         given = seams.fit_arguments(self.model) or {}
         if given.get("x") is not None and not (data_facts.is_stream(given["x"]) or data_facts.is_spent_by_reading(given["x"])):
             self._learn("the data", lambda: self._read(given["x"], given["y"]))
+            batch = lambda: min(given["batch_size"] or 32, facts["data"]["examples"])  # 32: of `fit`
+            if "data" in facts:
+                self._learn("the memory", lambda: facts.update(memory=memory_facts(self.model, batch())))
             held_out = given.get("validation_data")
             if isinstance(held_out, (tuple, list)) and len(held_out) > 1 and not data_facts.is_stream(held_out[0]):
                 some = lambda: data_facts.read(*data_facts.some(*held_out[:2], READ))
@@ -351,8 +356,3 @@ class TrainingDoctor(GradientMonitor):
 
         self._learn("a trial training", trial)
         self._unseen = True
-
-
-def _distributed(model) -> bool:
-    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow
-    return strategy is not None and strategy.num_replicas_in_sync > 1 or keras.distribution.distribution() is not None

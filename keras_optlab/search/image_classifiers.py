@@ -11,10 +11,11 @@ from keras import layers
 
 from keras_optlab.layers import RandomAffine, SmoothedCrossentropy
 from keras_optlab.search.families import FAMILIES
-from keras_optlab.search.memory import available_memory, check_memory, gpu_memory
+from keras_optlab.search.memory import check_memory
 from keras_optlab.search.model_code import model_code
 from keras_optlab.search.optimizer_space import optimizer_space, schedule_space
 from keras_optlab.training import attach
+from keras_optlab.training.memory import available_memory, gpu_memory
 
 SHUFFLED_BYTES = 256 * 2**20
 OPERATIONS = 5e12  # of a training, where no time is given: a minute or so on two cores

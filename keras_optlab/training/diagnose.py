@@ -8,6 +8,7 @@ import numpy as np
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.heads import guess, spread
 from keras_optlab.training import data_facts, instrument
+from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.probe import EXAMPLES, kept, probe
 
@@ -61,10 +62,14 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
             if not getattr(twin, "compiled", False) or twin.optimizer is None:
                 unreadable.append({"what": "the training", "why": "the model is not compiled: call `model.compile(optimizer, loss)` first"})
             elif batch is not None and not any(f.severity == "error" for f in examine(record)):
-                targets = next(iter(keras.tree.flatten(batch[1])), None)
+                inputs, targets = (next(iter(keras.tree.flatten(side)), None) for side in batch)
+                attempt("the memory", lambda: record.facts.update(memory=memory_facts(twin, len(inputs))))
                 attempt("the targets", lambda: record.facts.update(guess=guess(record, targets)))
                 trial = lambda: probe(twin, *batch, _Listener(record), record.facts.get("guess"), spread(record))
-                attempt("the training", lambda: record.facts.update(probe=trial()))
+                if record.facts.get("memory") and record.facts["memory"]["needed"] > record.facts["memory"]["free"]:
+                    unreadable.append({"what": "the training", "why": "a trial may take more memory than is free"})
+                else:
+                    attempt("the training", lambda: record.facts.update(probe=trial()))
     return examine(record)
 
 

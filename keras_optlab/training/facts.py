@@ -48,6 +48,12 @@ def followers(model) -> dict:
     return found
 
 
+def distributed(model) -> bool:
+    """Whether several devices share its training."""
+    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow
+    return strategy is not None and strategy.num_replicas_in_sync > 1 or keras.distribution.distribution() is not None
+
+
 def symbolic(layer, side):
     try:
         return getattr(layer, side)

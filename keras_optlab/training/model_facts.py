@@ -50,17 +50,18 @@ def model_facts(model) -> dict:
 
     Returns:
         "layers": for each layer with weights or a rate `{"name", "kind", "activation", "units", "inputs", "into", "rate", "scale", "constant"}`: what follows
-        it ("linear" where nothing does, `None` where it is not known), the size of what it gives and of what each unit reads, the layer with weights that
-        reads it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one
-        number. "outputs": `{"name", "shape", "layer", "activation"}` of each output. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not
-        Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated", "rows"}`: whether a layer stands before the weights that may
-        bring numbers into range, and how many rows the embedding has that reads whole numbers. "trainable": `{"weights", "all"}`, how many are to be trained.
-        "levelled": whether some layer normalizes, adds or joins, so that depth alone makes numbers neither grow nor shrink. "row": whether
-        each layer is read by the next one alone. "linear": whether none but the last layers has a function that is not linear.
+        it ("linear" where nothing does, `None` where it is not known), the size of what it gives and of what each unit reads, the layer with weights that reads
+        it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one number;
+        "idle_bias" where a batch normalization right behind takes its bias away. "outputs": `{"name", "shape", "layer", "activation", "end"}` of each output;
+        "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all behind it, empty where one of them is not known. "losses": `{"name",
+        "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated", "rows"}`:
+        whether a layer stands before the weights that may bring numbers into range, and how many rows the embedding has that reads whole numbers. "trainable":
+        `{"weights", "all"}`, how many are to be trained. "levelled": whether some layer normalizes, adds or joins, so that depth alone makes numbers neither
+        grow nor shrink. "row": whether each layer is read by the next one alone. "linear": whether none but the last layers has a function that is not linear.
     """
     readers = followers(model)
     every = [layer for layer in seams.layers(model) if not isinstance(layer, keras.Model)]
-    outputs = _outputs(model, every)
+    outputs = _outputs(model, every, readers)
     ends = [output["layer"] for output in outputs]
     return {
         "layers": [_layer(layer, readers) for layer in every if isinstance(layer, (*WEIGHTED, *DROPOUTS))],
@@ -111,6 +112,9 @@ def _layer(layer, readers) -> dict:
     facts = {"name": layer.name, "kind": type(layer).__name__, "activation": None, "into": None, "rate": getattr(layer, "rate", None)}
     if isinstance(layer, WEIGHTED):
         facts["activation"], facts["into"] = _after(layer, readers)
+        follower = readers.get(id(layer))
+        if getattr(layer, "use_bias", False) and _function(layer) == "linear" and isinstance(follower, L.BatchNormalization) and follower.trainable:
+            facts["idle_bias"] = True
         kernel = layer.kernel if layer.built else None
         if kernel is not None and len(kernel.shape) > 1:
             value = keras.ops.convert_to_numpy(kernel).astype("float64")
@@ -144,14 +148,26 @@ def _function(layer) -> str | None:
     return "linear" if function in (None, "linear") else getattr(function, "__name__", None)
 
 
-def _outputs(model, every) -> list[dict]:
+def _outputs(model, every, readers) -> list[dict]:
     makers = {id(x): layer for layer in every for x in keras.tree.flatten(symbolic(layer, "output"))}
+    before = {id(readers[id(layer)]): layer for layer in every if id(layer) in readers}
     try:
         outputs = keras.tree.flatten(model.outputs) if getattr(model, "outputs", None) else []
     except (AttributeError, ValueError):
         return []
     names = getattr(model, "output_names", None) or [None] * len(outputs)
-    return [{"name": name, "shape": list(x.shape[1:]), **_head(makers, x)} for name, x in zip(names, outputs)]
+    return [{"name": name, "shape": list(x.shape[1:]), **_head(makers, x), "end": _end(before, makers.get(id(x)))} for name, x in zip(names, outputs)]
+
+
+def _end(before, layer) -> list[dict]:
+    """The last layer with weights before an output and all behind it; none where something else is among them."""
+    end = []
+    while isinstance(layer, (*SAME, *FUNCTIONS, *DROPOUTS, L.BatchNormalization)):
+        end.insert(0, layer)
+        layer = before.get(id(layer))
+    if not isinstance(layer, WEIGHTED):
+        return []
+    return [{"name": one.name, "kind": type(one).__name__, "activation": _function(one)} for one in [layer, *end]]
 
 
 def _head(makers, x) -> dict:

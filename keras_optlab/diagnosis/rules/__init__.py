@@ -19,9 +19,11 @@ from keras_optlab.diagnosis.rules import (
     exploding_gradient,
     gradient_spike,
     input_bound,
+    layer_order,
     learning_rate_too_high,
     learning_rate_too_low,
     loss_not_decreasing,
+    memory_limit,
     missing_nonlinearity,
     missing_normalization,
     non_finite,
@@ -44,7 +46,10 @@ from keras_optlab.diagnosis.rules import (
 )
 
 OF_DATA = (non_finite_input, bad_labels, wrong_head, wrong_loss, train_validation_mismatch, bad_input_range, class_imbalance)
-OF_MODEL = (unchanged_weights, missing_nonlinearity, poor_initialization, missing_normalization, dropout_too_high, regularization_too_strong)
+OF_MODEL = (
+    *(unchanged_weights, missing_nonlinearity, layer_order, poor_initialization, missing_normalization, dropout_too_high, regularization_too_strong),
+    memory_limit,
+)
 OF_GRADIENTS = (non_finite, exploding_gradient, gradient_spike, dead_units, vanishing_gradient, clipped_loss, skipped_steps)
 OF_TRAINING = (
     *(learning_rate_too_high, learning_rate_too_low, saturated_activation, stale_batch_norm, constant_prediction, input_bound),
@@ -69,6 +74,7 @@ FOLLOWS_FROM = {  # the first one that began no later is the cause
     "clipped-loss": (*OF_FORM, *STARTS_BADLY, *TOO_FAR),
     "learning-rate-too-high": (*OF_FORM, *STARTS_BADLY),
     "learning-rate-too-low": (*OF_FORM, "unchanged-weights", "skipped-steps"),
+    "layer-order": OF_FORM,
     "missing-normalization": ("non-finite-input", "bad-labels", "bad-input-range", "poor-initialization"),
     "constant-prediction": (*AT_REST, "learning-rate-too-low"),
     "oscillating-loss": (*STATIC, *TOO_FAR, "clipped-loss", "dead-units"),
