@@ -269,7 +269,7 @@ class TrainingDoctor(GradientMonitor):
     def _end_pace(self):
         if self._epoch is not None and self._steps_of_epoch:
             seconds, busy = time.monotonic() - self._epoch[0], time.process_time() - self._epoch[1]
-            weight = keras.ops.convert_to_tensor(self.model.weights[0]) if self.model.weights else None
+            weight = self.model.weights[0].value if self.model.weights else None
             on_cpu = "cpu" in str(getattr(weight, "device", "")).lower()  # else the processor idles while another device computes
             self._record.pace.append({"steps": self._steps_of_epoch, "seconds": seconds} | ({"cpu": busy} if on_cpu else {}))
         self._epoch = None
