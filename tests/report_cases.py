@@ -178,5 +178,7 @@ def looks(layers: int = 6, count: int = 12) -> list[dict]:
             }
         if i > count // 2:
             facts[f"layer_{layers - 1}"] |= {"mean": None, "std": "inf", "low": None, "high": "inf", "histogram": [0] * 20}
-        result.append({"step": 10 * i, "seconds": 0.01, "layers": facts})
+        sure = {"spread": 0.1, "entropy": 2.0 / (i + 1), "largest": 0.5, "loss": 1.0, "low": 0.0, "high": 1.0, "histogram": [50] * (i + 1) + [1] * (19 - i)}
+        lag = {f"layer_{j}": {"mean_gap": 0.1 + 0.01 * j, "variance_ratio": 1.0 + j} for j in range(layers)}
+        result.append({"step": 10 * i, "seconds": 0.01, "layers": facts, "predictions": sure, "batch_norm": lag})
     return result

@@ -33,7 +33,8 @@ def diagnosis(layers: int = 6, steps: int = 30) -> dict:
         finding("vanishing-gradient", "error", layer="layer_0", first_step=50, last_step=150, message="It `vanishes`.", advice="Use: `relu`"),
         finding("dead-units", "info", layer="layer_2", first_step=100, last_step=200, cause="vanishing-gradient"),
     ]
-    return report | {"kind": "diagnosis", "findings": found, "looks": looks(layers)}
+    pace = [{"steps": 50, "seconds": 5.0}, {"steps": 50, "seconds": 1.0, "cpu": 0.5}, {"steps": 50, "seconds": 2.0, "cpu": 3.0}]
+    return report | {"kind": "diagnosis", "findings": found, "looks": looks(layers), "pace": pace}
 
 
 def run() -> Record:
@@ -74,7 +75,7 @@ def test_the_page_can_be_saved_as_json(tmp_path):
 
 def test_findings_come_first_and_their_cause_is_the_headline():
     page = Page(report.page(diagnosis()))
-    assert [found["id"] for found in page.all("section")] == ["findings", "training", "gradients", "activations", "versions"]
+    assert [found["id"] for found in page.all("section")] == ["findings", "training", "gradients", "activations", "course", "versions"]
     assert page.text.index("It vanishes .") < page.text.index("Findings")
     sound = Page(report.page(diagnosis() | {"findings": []}))
     assert "Nothing was found to be wrong." in sound.text and not sound.all("rect", **{"class": "halo"})
@@ -139,6 +140,10 @@ def test_spikes_and_skipped_steps_stand_on_the_curve():
     between = diagnosis()
     between["findings"][0] |= {"first_step": 110, "last_step": 112}
     assert "gradient spike at step 100" in Page(report.page(between)).text, "the nearest measured step"
+    again = diagnosis()
+    again["findings"][0] |= {"last_step": 1450, "evidence": {"step": 1000.0}}  # it came back, and the loss has not
+    source = Page(report.page(again))
+    assert len(source.all("path", **{"class": "above warn"})) == 3 and "gradient spike at step 1,000" in source.text
     plain = diagnosis() | {"findings": []}
     plain["gradients"]["skipped"] = [False] * 30
     assert not Page(report.page(plain)).all("path", **{"class": "above warn"})
@@ -171,7 +176,7 @@ def test_activations_of_some_layers_and_numbers_of_all(layers):
     sick = [finding("dead-units", "warning", layer=f"layer_{layers - 2}")]
     page = Page(report.page({"kind": "diagnosis", "looks": looks(layers), "findings": sick}))
     drawn = [picture for picture in images(page) if picture.shape[0] == 48]
-    assert len(drawn) == min(layers, 8) and all(picture.shape == (48, 12, 4) for picture in drawn)
+    assert len(drawn) == min(layers, 8) + 1 and all(picture.shape == (48, 12, 4) for picture in drawn)  # and the predictions
     assert len(page.all("th", scope="row")) == layers
     for title in (*(["Mean", "Deviation"] if layers > 1 else []), "Zeros", "Dead units", "25 %"):
         assert title in page.text
@@ -179,6 +184,33 @@ def test_activations_of_some_layers_and_numbers_of_all(layers):
     assert "not finite" in page.text
     chosen = activations._chosen([f"layer_{i}" for i in range(layers)], {f"layer_{layers - 2}"})
     assert chosen[0] == "layer_0" and chosen[-1] == f"layer_{layers - 1}" and (layers == 1 or f"layer_{layers - 2}" in chosen)
+
+
+def named(source: str) -> dict[str, str]:
+    """What is told of each figure to those who cannot see it."""
+    return dict(re.findall(r'aria-label="([^":]*(?:: mean off by)?): ([^"]*)"', source))
+
+
+def test_predictions_statistics_and_pace_over_time():
+    told = named(report.page(diagnosis()))
+    assert told["Predictions"] == "Predictions at 12 looks, between -0.02 and 1.02."
+    assert told["Entropy"] == "From 2 to 0.1667." and told["Share of the class named most"] == "From 50\u00a0% to 50\u00a0%."
+    assert told["Batch normalization: mean off by"] == "At the end 0.125 in the median of 6 layers; most in layer_5."
+    assert told["Batch variance over the moving one"] == "At the end 3.5 in the median of 6 layers; most in layer_5."
+    assert told["Milliseconds per step"] == "From 100 to 40." and told["Idle"] == "From 50\u00a0% to 0\u00a0%.", "several threads at once are not idle"
+
+
+def test_several_outputs_numbers_and_a_single_look():
+    many = diagnosis(layers=200)
+    numbers = {"spread": 0.5, "entropy": None, "largest": None, "low": -1.0, "high": 1.0, "histogram": [1] * 20}
+    for look in many["looks"]:
+        look["predictions"] = {f"output {i}": numbers for i in range(9)}
+    told = named(report.page(many))
+    assert "Predictions of output 2" in told and "Predictions of output 3" not in told and told["Spread of output 0"] == "From 0.5 to 0.5."
+    assert "Entropy of output 0" not in told and "in the median of 200 layers" in told["Batch variance over the moving one"]
+    lone = named(report.page(diagnosis() | {"looks": looks()[:1], "pace": [{"steps": 5, "seconds": 1.0}]}))
+    assert "Predictions" in lone and not {"Entropy", "Batch normalization: mean off by", "Milliseconds per step"} & set(lone)
+    assert "course" not in [found["id"] for found in Page(report.page(diagnosis() | {"looks": [], "pace": []})).all("section")]
 
 
 @pytest.mark.parametrize("hostile", [*HOSTILE, None, float("nan"), "inf", -1, 1e308, [], {}, [[1]], 10**400])
@@ -190,6 +222,10 @@ def test_no_look_breaks_the_page(hostile):
         full | {"looks": [{"step": hostile, "layers": {str(hostile): hostile}}]},
         full | {"looks": replaced(full["looks"], lambda leaf: hostile)},
         full | {"looks": [{"step": 0, "layers": {"a": {"low": hostile, "high": hostile, "histogram": hostile}}}]},
+        full | {"looks": [look | {"predictions": hostile, "batch_norm": hostile} for look in full["looks"]], "pace": hostile},
+        full | {"looks": [look | {"predictions": {str(hostile): {}, "a": hostile}, "batch_norm": {str(hostile): hostile}} for look in full["looks"]]},
+        full | {"pace": [hostile, *replaced(full["pace"], lambda leaf: hostile)]},
+        full | {"findings": [full["findings"][0] | {"evidence": {"step": hostile}}]},
         full | {"gradients": full["gradients"] | {"loss": hostile, "skipped": hostile}},
     ):
         source = report.page(bad)

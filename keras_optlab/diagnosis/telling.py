@@ -35,11 +35,12 @@ def report_of(record: Record, findings: list[Finding], title: str = "Training") 
 
 
 def measured(record: Record, findings: list[Finding]) -> dict:
-    """ "gradients" per layer, "looks" and "findings" of `report_of`."""
+    """ "gradients" per layer, "looks", "pace" and "findings" of `report_of`."""
     gradients = {"layers": list(record.layers), "steps": list(record.steps), "skipped": [bool(skipped) for skipped in record.skipped]}
     gradients |= {"learning_rate": listed(record.learning_rate), "loss": listed(record.loss)}
     gradients |= {name: listed(record.per_layer(name)) for name in STATISTICS}
-    return {"gradients": gradients, "looks": plain(record.looks), "findings": [plain(finding.to_dict()) for finding in findings]}
+    found = [plain(finding.to_dict()) for finding in findings]
+    return {"gradients": gradients, "looks": plain(record.looks), "pace": plain(record.pace), "findings": found}
 
 
 def versions() -> dict[str, str]:

@@ -37,17 +37,21 @@ def _chosen(layers: list[str], sick: set[str]) -> list[str]:
 
 def _picture(name: str, looks: list[dict]) -> str:
     seen = [(finite(look.get("step")) or 0.0, _facts(look, name)) for look in looks]
-    steps, facts = np.array([step for step, there in seen if there]), [there for _, there in seen if there]
+    seen = [(step, there) for step, there in seen if there]
+    dead = finite(seen[-1][1].get("dead")) if seen else None
+    return over_time(clip(name, 40), seen, f"Activations of {name}", f"{percent(dead)} dead" if dead else "")
+
+
+def over_time(title: str, seen: list[tuple[float, dict]], told: str, note: str = "") -> str:
+    """A histogram for each step as a figure, from facts with "low", "high" and "histogram"; nothing where none is known."""
+    steps, facts = np.array([step for step, _ in seen]), [there for _, there in seen]
     edges = [_edges(there) for there in facts]
     low, high = _range(edges)
-    shares = np.array([_shares(there, own, np.linspace(low, high, _BINS + 1)) for there, own in zip(facts, edges)])
+    shares = [_shares(there, own, np.linspace(low, high, _BINS + 1)) for there, own in zip(facts, edges)]
     if np.isnan(shares).all():
         return ""
-    dead = finite(facts[-1].get("dead"))
-    told = f"Activations of {name} at {plural(len(steps), 'look')}, between {number(low)} and {number(high)}."
-    return histogram_map(
-        clip(name, 40), pool(shares, _LOOKS, 0), low, high, pool(steps, _LOOKS, 0, np.fmin), description=told, note=f"{percent(dead)} dead" if dead else ""
-    )
+    told = f"{told} at {plural(len(steps), 'look')}, between {number(low)} and {number(high)}."
+    return histogram_map(title, pool(np.array(shares), _LOOKS, 0), low, high, pool(steps, _LOOKS, 0, np.fmin), description=told, note=note)
 
 
 def _facts(look: dict, name: str) -> dict:

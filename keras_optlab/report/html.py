@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_optlab.report import activations, findings, grids, predictions, records, result, space, training, trials
+from keras_optlab.report import activations, course, findings, grids, predictions, records, result, space, training, trials
 from keras_optlab.report.text import escape
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -23,6 +23,7 @@ _SECTIONS = (
     training.curves,
     training.gradients,
     activations.activations,
+    course.course,
     findings.findings,
     findings.acts,
     predictions.predictions,
@@ -39,6 +40,7 @@ def page(report: dict) -> str:
             "objective", "direction", "winner",
             "trials", "space", "importance",
             "best_mean", "history", "gradients", "looks", "confusion", "class_names", "mistakes", "findings", "acts", "data", "versions", "seeds", "load".
+            "best_mean", "history", "gradients", "looks", "pace", "confusion", "class_names", "mistakes", "findings", "data", "versions", "seeds", "load".
             What is missing is left out of the page; None, NaN and infinities may stand anywhere; long lists are shown in part.
 
     Returns:

@@ -41,10 +41,9 @@ def _sampled(report: dict) -> str:
     refused = (refused > 0 if len(refused) == len(steps) else np.zeros(len(steps), bool)) & np.isfinite(loss)
     spikes = np.zeros(len(steps), bool)
     for finding in report.get("findings") or []:
-        first, last = finite(finding.get("first_step")), finite(finding.get("last_step"))
-        if finding.get("code") == "gradient-spike" and first is not None:
-            within = (steps >= first) & (steps <= (first if last is None else last))
-            spikes |= within if within.any() else np.arange(len(steps)) == np.argmin(np.abs(steps - first))
+        if finding.get("code") == "gradient-spike":  # of several, the first and the last are known
+            known_steps = finite(finding.get("first_step")), finite((finding.get("evidence") or {}).get("step"))
+            spikes[[np.argmin(np.abs(steps - step)) for step in known_steps if step is not None]] = True
     spikes &= np.isfinite(loss)
 
     def points(which: np.ndarray, style: str, shape: str, label: str) -> Series:

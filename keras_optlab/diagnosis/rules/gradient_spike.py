@@ -44,7 +44,7 @@ def _told(record: Record, name: str, step: int, value: float, usual: float, was:
         None,
         step,
         max(step, record.steps[-1]) if lost else step,
-        {name: value, "usual": usual, "threshold": TIMES, "loss_before": was, "loss_after": now},
+        {"step": float(step), name: value, "usual": usual, "threshold": TIMES, "loss_before": was, "loss_after": now},
         f"{message}, and the loss has not come back since: it was {was:.3g} and is {now:.3g}." if lost else f"{message}; the loss has recovered.",
         "Clip the gradient, `optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)`, and look for outliers in the data: "
         "`np.abs(x).reshape(len(x), -1).max(1).argsort()[-5:]`.",
