@@ -418,7 +418,14 @@ def test_one_class_that_is_nearly_all():
     assert first_alarm(net(1, "sigmoid", BINARY), X, (y > 0) * 1) is None  # something rare
 
 
-def test_a_huge_example_is_no_other_scale():
-    x = np.concatenate([X, 1e4 + 1e4 * X[:1]])
-    assert "train-validation-mismatch" not in [f.code for f in keras_optlab.diagnose(net(), x, np.append(FOUR, 0), validation_data=(X, FOUR))]
+@pytest.mark.parametrize("share", [0.004, 0.03])
+def test_a_few_huge_examples_are_no_other_scale(share):
+    x = np.where(np.arange(256)[:, None] < 256 * share, 1e4 + 1e4 * X, X)
+    record = Record()
+    record.facts |= model_facts(net()) | {name: data_facts.data_facts(*data_facts.read(part, FOUR)) for name, part in (("data", x), ("validation", X))}
+    (found,) = examine(record)
+    assert (found.code, found.severity) == ("bad-input-range", "info") and "Some inputs reach" in found.message and "typical" in found.message
+
+
+def test_another_scale():
     assert first_alarm(net(), X, FOUR, validation_data=(255 * X, FOUR)) == "train-validation-mismatch"

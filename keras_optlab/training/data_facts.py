@@ -51,7 +51,8 @@ def data_facts(inputs: dict[str, np.ndarray], targets: dict[str, np.ndarray], wh
 
     Returns:
         "examples", "targets": how many. "whole": whether these are all. "x": for each input `{"name", "shape", "dtype", "min", "max", "mean", "std", "rms",
-        "nonfinite"}`; the last one is the share of NaN and infinity, which the others leave out. "y": for each target the same, and "integer" (whether all are
+        "typical", "nonfinite"}`; "typical" is the median over examples of their own root mean squares, the last one the share of NaN and infinity, which the
+        others leave out. "y": for each target the same, and "integer" (whether all are
         whole numbers), "classes" (how many different ones, or columns where each row is one-hot; `None` for none or too many), "largest" (share of the largest
         class), "one_hot", "row_sum" (least and most sum of a row, where there are several columns).
     """
@@ -142,6 +143,8 @@ def _numbers(name: str, array: np.ndarray) -> dict:
     good = part[np.isfinite(part)]
     with np.errstate(over="ignore"):
         sizes = {"min": good.min(), "max": good.max(), "mean": good.mean(), "std": good.std(), "rms": np.sqrt((good**2).mean())} if good.size else {}
+        rows = np.where(np.isfinite(part), part, 0.0).reshape(len(part), -1)
+        sizes |= {"typical": np.median(np.sqrt((rows**2).mean(1)))} if good.size else {}
     return {"name": name, "shape": list(array.shape[1:]), "dtype": str(array.dtype), "nonfinite": 1 - good.size / part.size} | {
         k: float(v) for k, v in sizes.items()
     }

@@ -1,11 +1,14 @@
 """Inputs far from the size for which rates and initial weights are made, with no layer that would bring them there.
 
-Needs: root mean square of the inputs, the first layer that reads them; a trial training, as given and with inputs of mean 0 and deviation 1.
+Needs: root mean square of the inputs and of a typical example, the first layer that reads them; a trial training, as given and with inputs of mean 0 and
+deviation 1.
 Thresholds: a root mean square above LARGE or below SMALL (pixels from 0 to 255 have about 100, those divided by 255 .4). That alone is an info, for many
 nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not so from those. For an embedding: whole numbers
 within its rows, not scaled below 1, an error.
 Not to be confused with: a rate too high (then the standardized inputs are not learned either), rescaling in the model, whole numbers for an embedding.
 """
+
+import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import stuck
@@ -28,20 +31,16 @@ def find(record: Record) -> list[Finding]:
     trials = probe.get("verdicts", {})
     decisive = trials.get("own standardized") or trials.get("standardized") and not trials.get("adam")
     harmful = stuck(record) and (decisive or not probe)
-    return [
-        Finding(
-            CODE,
-            "warning" if harmful else "info",
-            first["layer"],
-            0,
-            0,
-            {"rms": x["rms"], "threshold": LARGE if x["rms"] > LARGE else SMALL, "min": x["min"], "max": x["max"]},
-            f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} (root mean square {x['rms']:.3g}; nets are made for about 1), and nothing before "
-            f"`{first['layer']}` scales them"
-            + (": a batch was learned only after it was scaled." if harmful and decisive else ": nothing was learned." if harmful else "."),
-            "Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with a `keras.layers.Normalization()` that was adapted to x.",
-        )
-    ]
+    learned = ": a batch was learned only after it was scaled." if harmful and decisive else ": nothing was learned." if harmful else "."
+    evidence = {"rms": x["rms"], "threshold": LARGE if x["rms"] > LARGE else SMALL, "min": x["min"], "max": x["max"]}
+    if x["rms"] > LARGE >= x.get("typical", np.inf):
+        message = f"Some inputs reach {max(-x['min'], x['max']):.3g}, though a typical example has a root mean square of {x['typical']:.3g}{learned}"
+        advice = "Look at them, `np.abs(x).reshape(len(x), -1).max(1).argsort()[-5:]`, and mend them, leave them out or cut them off with `np.clip`."
+    else:
+        message = f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} (root mean square {x['rms']:.3g}; nets are made for about 1)"
+        message += f", and nothing before `{first['layer']}` scales them{learned}"
+        advice = "Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with a `keras.layers.Normalization()` that was adapted to x."
+    return [Finding(CODE, "warning" if harmful else "info", first["layer"], 0, 0, evidence, message, advice)]
 
 
 def _embedded(x, first) -> list[Finding]:

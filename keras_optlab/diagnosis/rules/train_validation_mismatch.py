@@ -1,17 +1,16 @@
 """Validation data that were not treated as the training data were.
 
-Needs: root mean square of both inputs, kind and range of both targets.
+Needs: root mean square of a typical example of both inputs, kind and range of both targets.
 Thresholds: sizes that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in another way; class numbers that training never
 saw.
-Not to be confused with: data of another source, whose sizes differ a little; overfitting; a few huge values, PEAKED times the root mean square, which say
-nothing of the others.
+Not to be confused with: data of another source, whose sizes differ a little; overfitting; a few huge examples, which say nothing of the others.
 """
 
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.record import Record
 
 CODE = "train-validation-mismatch"
-FACTOR, PEAKED = 10.0, 20.0
+FACTOR = 10.0
 
 
 def find(record: Record) -> list[Finding]:
@@ -22,12 +21,10 @@ def find(record: Record) -> list[Finding]:
         found.append(Finding(CODE, "error", None, 0, 0, evidence, message, advice))
 
     for one, other in zip(ours.get("x", []), theirs.get("x", [])):
-        sizes = one.get("rms"), other.get("rms")
-        peaked = any(max(-part["min"], part["max"]) > PEAKED * size for part, size in zip((one, other), sizes) if size)
-        if all(sizes) and not peaked and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
-            message = (
-                f"The validation inputs are {sizes[1] / sizes[0]:.3g} times as large as those of training (root mean square {sizes[1]:.3g}, {sizes[0]:.3g})."
-            )
+        sizes = [part.get("typical", part.get("rms")) for part in (one, other)]  # records of before have no typical one
+        if all(sizes) and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
+            message = f"Validation inputs are {sizes[1] / sizes[0]:.3g} times as large as those of training: typical root mean squares are "
+            message += f"{sizes[1]:.3g} and {sizes[0]:.3g}."
             tell({"ratio": sizes[1] / sizes[0], "threshold": FACTOR}, message, "Scale both alike, best inside the model: `keras.layers.Rescaling(1 / 255)`.")
     for one, other in zip(ours.get("y", []), theirs.get("y", [])):
         if one["one_hot"] != other["one_hot"] and one["shape"] != other["shape"]:
