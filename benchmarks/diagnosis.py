@@ -1,6 +1,7 @@
 """How often the training doctor is right: sick programs named by their cause, healthy ones not alarmed; before `fit`, in it, and by peers on the same records.
 
-    taskset -c 1 python benchmarks/diagnosis.py --out FOLDER [--seeds 1] [--only PATTERN] [--minutes 60] [--judged] [--sick] [--part 0/2] [--table] [--again]
+    taskset -c 1 python benchmarks/diagnosis.py --out FOLDER [--seeds 1] [--only PATTERN] [--minutes 60] [--judged] [--tuned] [--sick] [--part 0/2]
+                                                [--table] [--again] [--details]
 
 Each case of `diagnosis_cases.py` is examined by `keras_optlab.diagnose` and then trained with `TrainingDoctor()`: a line of JSON in FOLDER/runs.jsonl and a
 record in FOLDER/records. What the folder holds already is not run again. A run counts as healthy or sick by the score it reached; those that did not turn
@@ -141,7 +142,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="*", help="cases whose name matches")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--judged", action="store_true", help="only the half that figures come from")
+    half = parser.add_mutually_exclusive_group()
+    half.add_argument("--judged", action="store_true", help="only the half that figures come from")
+    half.add_argument("--tuned", action="store_true", help="only the half that thresholds are set on")
     parser.add_argument("--sick", action="store_true", help="only programs with a fault")
     parser.add_argument("--part", default="0/1")
     parser.add_argument("--table", action="store_true", help="run nothing")
@@ -150,7 +153,7 @@ def main():
     arguments = parser.parse_args()
     part, parts = map(int, arguments.part.split("/"))
     wanted = [case for case in cases(arguments.seeds) if fnmatch.fnmatch(case.name, arguments.only)]
-    wanted = [case for case in wanted if not (arguments.judged and case.tuned) and not (arguments.sick and not case.fault)]
+    wanted = [case for case in wanted if not (arguments.judged if case.tuned else arguments.tuned) and (case.fault or not arguments.sick)]
     if not arguments.table:
         folder, until = arguments.out[0], time.monotonic() + 60 * arguments.minutes
         folder.mkdir(parents=True, exist_ok=True)
