@@ -84,6 +84,23 @@ class RandomAffine(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_optlab")
+class NanToNum(keras.layers.Layer):
+    """Puts zero in the place of every NaN and infinity.
+
+    Example:
+        >>> x = NanToNum()(inputs)
+    """
+
+    def call(self, inputs):
+        if not keras.backend.is_float_dtype(inputs.dtype):
+            return inputs
+        return ops.where(ops.isfinite(inputs), inputs, ops.zeros_like(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("keras_optlab")
 class LayerScale(keras.layers.Layer):
     """Multiplies each channel by a learned number that starts small, so that a deep residual network starts near the identity.
 

@@ -35,6 +35,8 @@ class Finding:
         message: one sentence.
         advice: what to try, with a line of code.
         cause: code of the finding it follows from, or `None`.
+        remedy: for what is a matter of form, what would fit: of "units" and "activation" of the last layer, "loss", "flatten" (true: before the last layer)
+            those that must change. Else empty.
     """
 
     code: str
@@ -46,6 +48,7 @@ class Finding:
     message: str = ""
     advice: str = ""
     cause: str | None = None
+    remedy: dict = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -2,6 +2,7 @@
 
 from keras_optlab.training.attach import Attach, attach
 from keras_optlab.training.diagnose import diagnose
+from keras_optlab.training.repair import Change, repair
 from keras_optlab.training.resume import resume
 
-__all__ = ["Attach", "attach", "diagnose", "resume"]
+__all__ = ["Attach", "Change", "attach", "diagnose", "repair", "resume"]

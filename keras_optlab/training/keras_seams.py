@@ -64,3 +64,8 @@ def fit_arguments(model) -> dict | None:
             return frame.f_locals
         frame = frame.f_back
     return None
+
+
+def compile_arguments(model) -> dict:
+    """What `compile` was given, as it was given: its config would not bring back a function that is not registered."""
+    return dict(model._compile_config.config)

@@ -18,8 +18,8 @@ def find(record: Record) -> list[Finding]:
     data = record.facts.get("data", {})
     found = []
 
-    def tell(evidence, message, advice, severity="error"):
-        found.append(Finding(CODE, severity, None, 0, 0, evidence, message, advice))
+    def tell(evidence, message, advice, severity="error", **remedy):
+        found.append(Finding(CODE, severity, None, 0, 0, evidence, message, advice, remedy=remedy))
 
     for target in data.get("y", []):
         if target["nonfinite"] > 0:
@@ -39,7 +39,7 @@ def find(record: Record) -> list[Finding]:
         low, high, units = head.target["min"], head.target["max"], head.units
         if head.loss in SPARSE and units is not None and low >= 1 and high == units:
             message = f"The class numbers go from {low:.0f} to {high:.0f}, but those of {units} units count from 0."
-            tell({"most": high, "threshold": float(units - 1)}, message, "Count classes from 0: `y = y - 1`.")
+            tell({"most": high, "threshold": float(units - 1)}, message, "Count classes from 0: `y = y - 1`.", units=units + 1)
         elif head.loss in (*SPARSE, *BINARY) and low < 0 or head.loss in BINARY and (low, high) == (1, 2):
             message = f"The labels are {low:.0f} to {high:.0f}, but the {head.loss} wants {'0 and 1' if head.loss in BINARY else 'class numbers from 0'}."
             tell({"least": low, "most": high}, message, f"Count classes from 0: `y = {'(y + 1) // 2' if (low, high) == (-1, 1) else f'y - ({low:.0f})'}`.")

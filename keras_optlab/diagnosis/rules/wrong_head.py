@@ -20,25 +20,28 @@ BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 def find(record: Record) -> list[Finding]:
     judged = [(head.layer, _judged(head, stuck(record))) for head in heads(record)]
-    return [Finding(CODE, one[0], layer, 0, 0, *one[1:]) for layer, one in judged if one]
+    return [Finding(CODE, severity, layer, 0, 0, *told, remedy=remedy) for layer, (severity, *told, remedy) in judged if severity]
 
 
 def _judged(head: Head, is_stuck: bool):
     units, function, target = head.units, head.activation, head.target
     if function == "softmax" and units == 1:
-        return "error", {"units": 1.0}, f"A softmax over one unit is 1 for every input, so {head.name} always predicts the same.", ONE
+        remedy = {"activation": "linear"} if head.loss in DISTANCE else {"activation": "sigmoid", "loss": "binary_crossentropy"}
+        return "error", {"units": 1.0}, f"A softmax over one unit is 1 for every input, so {head.name} always predicts the same.", ONE, remedy
     if head.flat and head.places and head.places > 1 and head.loss in (*SPARSE, *ONE_HOT, *BINARY, *DISTANCE):
         message = f"There is one target for each example, but {head.name} gives {head.places} times {units} numbers, one for each place of what it reads."
-        return "error", {"places": float(head.places), "threshold": 1.0}, message, FLAT
+        return "error", {"places": float(head.places), "threshold": 1.0}, message, FLAT, {"flatten": True}
     if head.loss in SPARSE and head.labels and units is not None and target["max"] >= units and not (target["min"] >= 1 and target["max"] == units):
         needed = int(target["max"]) + 1
         message = f"The class numbers go up to {needed - 1}, but {head.name} gives {units} number{'s' if units > 1 else ''}."
-        return "error", {"units": float(units), "threshold": float(needed)}, message, f'End with `keras.layers.Dense({needed}, activation="softmax")`.'
+        advice, function = f'End with `keras.layers.Dense({needed}, activation="softmax")`.', "linear" if head.from_logits else "softmax"
+        return "error", {"units": float(units), "threshold": float(needed)}, message, advice, {"units": needed, "activation": function}
     if head.loss in BINARY and units == 1 and head.labels and target["classes"] > 2 and target["min"] >= 0:
         classes = int(target["max"]) + 1
         message = f"One probability cannot tell {classes} classes apart, and the binary crossentropy of labels above 1 falls without end."
         advice = f'End with `keras.layers.Dense({classes}, activation="softmax")` and `loss="sparse_categorical_crossentropy"`.'
-        return "error", {"classes": float(target["classes"]), "threshold": 2.0}, message, advice
+        remedy = {"units": classes, "activation": "softmax", "loss": "sparse_categorical_crossentropy"}
+        return "error", {"classes": float(target["classes"]), "threshold": 2.0}, message, advice, remedy
     if (
         head.loss in ONE_HOT
         and function == "softmax"
@@ -50,27 +53,24 @@ def _judged(head: Head, is_stuck: bool):
     ):
         message = f"Examples belong to up to {target['row_sum'][1]:.0f} classes at once, but the numbers of a softmax add up to 1."
         advice = f'End with `keras.layers.Dense({units}, activation="sigmoid")` and `loss="binary_crossentropy"`.'
-        return "error", {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice
+        return "error", {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice, {"activation": "sigmoid", "loss": "binary_crossentropy"}
     if head.loss in DISTANCE and function in BOUNDS and target and not (head.labels and units is not None and units > 1):
         low, high = BOUNDS[function]
         beyond = max(low - target["min"], target["max"] - high) / (high - low)
         if beyond > BEYOND:
             message = f"Targets reach from {target['min']:.3g} to {target['max']:.3g}, which a {function} never gives: it stays within {low:g} and {high:g}."
-            return (
-                "error",
-                {"beyond": beyond, "threshold": BEYOND},
-                message,
-                f"End with `keras.layers.Dense({units})`, without a function, or scale the targets.",
-            )
+            advice = f"End with `keras.layers.Dense({units})`, without a function, or scale the targets."
+            return "error", {"beyond": beyond, "threshold": BEYOND}, message, advice, {"activation": "linear"}
     if head.loss in DISTANCE and function in ("relu", "relu6", "softplus") and target and target["min"] < -BEYOND * max(target["rms"], 1e-12):
         message = f"Targets go down to {target['min']:.3g}, but a {function} gives nothing below 0."
-        return "warning", {"least": target["min"], "threshold": 0.0}, message, f"End with `keras.layers.Dense({units})`, without a function."
+        advice = f"End with `keras.layers.Dense({units})`, without a function."
+        return "warning", {"least": target["min"], "threshold": 0.0}, message, advice, {"activation": "linear"}
     if head.loss in (*SPARSE, *ONE_HOT, *BINARY) and not head.from_logits and function is not None and function not in SHARES:
         wanted = "sigmoid" if head.loss in BINARY else "softmax"
         message = f"The loss {head.loss} takes probabilities, but {head.name} ends {'without a function' if function == 'linear' else f'with {function}'}."
         advice = f'End with `keras.layers.Dense({units}, activation="{wanted}")`, or give the loss `from_logits=True` and end without a function.'
-        return "error" if is_stuck else "info", {}, message, advice
-    return None
+        return "error" if is_stuck else "info", {}, message, advice, {"activation": wanted}
+    return None, None
 
 
 FLAT = (

@@ -15,7 +15,7 @@ CODE = "wrong-loss"
 
 def find(record: Record) -> list[Finding]:
     found = [_judged(head, stuck(record)) for head in heads(record)]
-    return [Finding(CODE, severity, None, 0, 0, evidence, message, advice) for severity, evidence, message, advice in filter(None, found)]
+    return [Finding(CODE, severity, None, 0, 0, *told, remedy=remedy) for severity, *told, remedy in filter(None, found)]
 
 
 def _judged(head: Head, is_stuck: bool):
@@ -24,33 +24,35 @@ def _judged(head: Head, is_stuck: bool):
     if loss in ONE_HOT and units == 1 and head.activation != "softmax":
         message = f"The {loss} of one number is the same whatever {head.name} predicts: it compares the classes with each other."
         if target and not (target["integer"] and 0 <= target["min"] and target["max"] <= 1):
-            return "error", {"units": 1.0}, message, NUMBERS
-        return "error", {"units": 1.0}, message, 'Compile with `loss="binary_crossentropy"` and end with `keras.layers.Dense(1, activation="sigmoid")`.'
+            return "error", {"units": 1.0}, message, NUMBERS, {"activation": "linear", "loss": "mean_squared_error"}
+        advice = 'Compile with `loss="binary_crossentropy"` and end with `keras.layers.Dense(1, activation="sigmoid")`.'
+        return "error", {"units": 1.0}, message, advice, {"activation": "sigmoid", "loss": "binary_crossentropy"}
     if head.from_logits and head.activation in SHARES and loss in (*SPARSE, *ONE_HOT, *BINARY):
         message = f"The loss has `from_logits=True`, but {head.name} ends with a {head.activation} already."
-        return "warning" if is_stuck else "info", {}, message, "End without a function, or leave `from_logits` out."
+        return "warning" if is_stuck else "info", {}, message, "End without a function, or leave `from_logits` out.", {"activation": "linear"}
     if target is None:
         return None
     if loss in (*ONE_HOT, *BINARY) and several and head.flat and target["integer"]:
         message = f"The {loss} wants a row of {units} numbers for each example, but the targets are one whole number each."
-        return "error", {"units": float(units)}, message, 'Compile with `loss="sparse_categorical_crossentropy"`.'
+        advice = 'Compile with `loss="sparse_categorical_crossentropy"`.'
+        return "error", {"units": float(units)}, message, advice, {"activation": "softmax", "loss": "sparse_categorical_crossentropy"}
     if loss in SPARSE and target["one_hot"] and several and target["shape"][-1:] == [units]:
         message = f"The {loss} wants one class number for each example, but the targets are one-hot rows of {units}."
-        return "error", {"units": float(units)}, message, 'Compile with `loss="categorical_crossentropy"`.'
+        advice = 'Compile with `loss="categorical_crossentropy"`.'
+        return "error", {"units": float(units)}, message, advice, {"activation": "softmax", "loss": "categorical_crossentropy"}
     if loss in SPARSE and not target["integer"]:
         message = f"The {loss} wants class numbers, but the targets are no whole numbers: they reach from {target['min']:.3g} to {target['max']:.3g}."
-        return (
-            "error",
-            {"least": target["min"], "most": target["max"]},
-            message,
-            'For numbers compile with `loss="mean_squared_error"` and end with `Dense(1)`.',
-        )
+        advice, remedy = 'For numbers compile with `loss="mean_squared_error"` and end with `Dense(1)`.', {"activation": "linear", "loss": "mean_squared_error"}
+        return "error", {"least": target["min"], "most": target["max"]}, message, advice, remedy | ({"units": 1} if head.flat else {})
     if loss in DISTANCE and several and head.labels:
         message = f"The {loss} compares each of the {units} outputs with the class number itself."
-        return "error", {"units": float(units)}, message, 'Compile with `loss="sparse_categorical_crossentropy"`.'
+        needed, advice = int(max(units, target["max"] + 1)), 'Compile with `loss="sparse_categorical_crossentropy"`.'
+        remedy = {"units": needed, "activation": "softmax", "loss": "sparse_categorical_crossentropy"}
+        return "error", {"units": float(units)}, message, advice, remedy
     if loss in BINARY and not target["integer"] and (target["min"] < 0 or target["max"] > 1):
         message = f"The {loss} wants targets between 0 and 1, but they reach from {target['min']:.3g} to {target['max']:.3g}."
-        return "error", {"least": target["min"], "most": target["max"]}, message, 'Compile with `loss="mean_squared_error"` and end without a function.'
+        advice = 'Compile with `loss="mean_squared_error"` and end without a function.'
+        return "error", {"least": target["min"], "most": target["max"]}, message, advice, {"activation": "linear", "loss": "mean_squared_error"}
     return None
 
 

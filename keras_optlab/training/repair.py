@@ -1,0 +1,167 @@
+"""Makes a new model of a sick one."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_optlab.diagnosis import Finding, Record
+from keras_optlab.diagnosis.heads import LEARNED, guess, spread
+from keras_optlab.training import data_facts
+from keras_optlab.training import keras_seams as seams
+from keras_optlab.training.model_facts import model_facts
+from keras_optlab.training.plan import Plan
+from keras_optlab.training.probe import EXAMPLES, own_gain
+from keras_optlab.training.remedies import REMEDIES, lower_rate, raise_rate
+
+TOLERATED = 0.02  # share of its loss that a trial may lose less with a remedy than without
+UNSEEN = (
+    "dropout-too-high",
+    "gradient-spike",
+    "overfitting",
+    "skipped-steps",
+    "stale-batch-norm",
+    "underfitting",
+)  # a trial on one batch tells nothing of these
+FURTHER = {lower_rate: (1.0, 0.1, 0.01), raise_rate: (1.0, 10.0, 100.0)}  # where it can be tried, a rate is sought
+WEIGHTS = ("units", "input_dim", "kernel_initializer", "bias_initializer")  # settings that say what a layer begins with
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done about one finding.
+
+    Args:
+        code: of the finding.
+        why: its message.
+        lines: the change as code, "- " what was, "+ " what is.
+        note: why it was not done: what a model cannot mend, or a remedy that did not help. Empty where it was done.
+    """
+
+    code: str
+    why: str
+    lines: tuple[str, ...] = ()
+    note: str = ""
+
+    def __str__(self):
+        return "\n  ".join([f"{self.code}: {self.why}", *self.lines, *filter(None, [self.note])])
+
+
+def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, list[Change]]:
+    """Makes a new compiled model with what the findings call for, and says what was changed and why.
+
+    Causes are mended; what follows from them, and what is only an "info", is not. What only data can mend, such as a slow input, is left and told. With data each
+    remedy is tried on a batch, which takes seconds: one that does not help is undone, and of three rates the best is taken.
+
+    The weights of the new model are drawn anew, as those of a sick run are spoiled. They are taken over where nothing has been trained yet, and in layers with
+    nothing to train, unless the remedy is about them. `model` itself stays as it is.
+
+    Args:
+        model: a compiled `keras.Model`. Where its class is your own and no graph of layers, only rate, clipping and loss are changed.
+        findings: from `keras_optlab.diagnose`, `TrainingDoctor.findings` or `keras_optlab.diagnosis.examine`.
+        x: inputs as for `fit`, to try the remedies on. Defaults to none.
+        y: their targets, where x does not have them.
+
+    Returns:
+        The new model, and a `Change` for each cause; printed, they are a diff.
+
+    Raises:
+        ValueError: if the model is not compiled or cannot be made from its config, or `findings` holds something else.
+
+    Example:
+
+        model, changes = keras_optlab.training.repair(model, doctor.findings)
+        print(*changes, sep="\\n")
+        model.fit(x, y)
+    """
+    findings = list(findings)
+    if not isinstance(model, keras.Model) or not model.compiled or model.optimizer is None:
+        raise ValueError(f"`repair(model=...)`: `model` must be a compiled keras.Model: call `model.compile(optimizer, loss)` first. Received: model={model!r}")
+    if others := [one for one in findings if not isinstance(one, Finding)]:
+        raise ValueError(f"`repair(findings=...)`: `findings` must be `keras_optlab.diagnosis.Finding`s, such as `doctor.findings`. Received: {others[0]!r}")
+    trial = None if x is None else _Trial(model, x, y)
+    accepted, changes = [], []
+    gain = trial.gain(_made(model, Plan(model))) if trial else 0.0
+    for finding in findings:
+        if finding.cause is not None or finding.severity == "info":
+            continue
+        tried = FURTHER.get(REMEDIES.get(finding.code), (1.0,)) if trial else (1.0,)
+        plans = [_planned(model, [*accepted, (finding, further)], trial) for further in tried]
+        best, note = 0, "" if plans[0].lines else f"Left to you. {finding.advice}"
+        if trial and plans[0].lines and finding.code not in UNSEEN:
+            gains = [trial.gain(_made(model, plan)) for plan in plans]
+            best = int(np.argmax(gains))
+            helps = gains[best] >= gain - TOLERATED and gains[best] > min(LEARNED, gain + TOLERATED)
+            if not helps and not finding.remedy:  # what form asks for is not a matter of trial
+                note = f"Undone: with it a batch loses {max(gains[best], 0):.0%} of its loss, without it {max(gain, 0):.0%}. {finding.advice}"
+            else:
+                gain = gains[best]
+        changes.append(Change(finding.code, finding.message, plans[best].lines, note))
+        if not note:
+            accepted.append((finding, tried[best]))
+    return _made(model, _planned(model, accepted, trial)), changes
+
+
+class _Trial:
+    """How much of its loss a model loses on one batch, in a short training with its own optimizer."""
+
+    def __init__(self, model, x, y):
+        self.batch = data_facts.some(x, y, EXAMPLES)
+        self.data = data_facts.data_facts(*data_facts.read(x, y))
+        self.table = self.batch[0] if isinstance(self.batch[0], np.ndarray) else None
+
+    def gain(self, model) -> float:
+        if not model.built:
+            model(keras.tree.map_structure(lambda value: value[:2], self.batch[0]))
+        record = Record()
+        record.facts |= {**model_facts(model), "data": self.data}
+        try:
+            return own_gain(model, *self.batch, guess(record, self.batch[1]), spread(record))
+        except Exception:  # what `fit` would raise, too
+            return -1.0
+
+
+def _planned(model, accepted: list, trial) -> Plan:
+    """What the remedies of some findings make of a model; its lines are those of the last one."""
+    plan = Plan(model, trial and trial.table)
+    for finding, plan.further in accepted:
+        plan.edits = {}
+        if finding.code in REMEDIES:
+            REMEDIES[finding.code](plan, finding)
+    return plan
+
+
+def _made(model, plan: Plan) -> keras.Model:
+    """A new model of a plan, compiled as the old one was."""
+    try:
+        new = plan.rebuilt(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(f"`repair(model=...)`: `model` must be one that Keras can make from its config. Received: {model!r}, which raises: {error}") from error
+    given = seams.compile_arguments(model)
+    new_metric = lambda metric: type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+    metrics = {name: keras.tree.map_structure(new_metric, given[name]) for name in ("metrics", "weighted_metrics")}
+    if plan.loss is not None:
+        plain = lambda metric: "accuracy" if isinstance(metric, str) and metric.endswith("accuracy") else metric
+        metrics, given["loss"] = {name: keras.tree.map_structure(plain, values) for name, values in metrics.items()}, plan.loss
+    new.compile(**{**given, **metrics, "optimizer": plan.new_optimizer()})
+    _take_over(model, new, plan)
+    return new
+
+
+def _take_over(model, new, plan: Plan) -> None:
+    """Weights of layers that are what they were, as far as they are not spoiled by training."""
+    trained = int(keras.ops.convert_to_numpy(model.optimizer.iterations)) > 0
+    olds = {layer.name: layer for layer in seams.layers(model) if layer.weights and not isinstance(layer, keras.Model)}
+    for layer in seams.layers(new):
+        old = olds.get(layer.name)
+        if (
+            old is None
+            or type(old) is not type(layer)
+            or trained
+            and old.trainable_weights
+            or any(name in WEIGHTS for name in plan.settings.get(layer.name, ()))
+        ):
+            continue
+        values = old.get_weights()
+        if [value.shape for value in values] == [tuple(weight.shape) for weight in layer.weights] and all(np.isfinite(value).all() for value in values):
+            layer.set_weights(values)
