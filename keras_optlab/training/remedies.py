@@ -75,9 +75,8 @@ def calm(plan: Plan, finding: Finding) -> None:
 def draw_anew(plan: Plan, finding: Finding) -> None:
     """Usual initial weights for the layer and for those that were drawn like it."""
     odd = finding.layer or next((name for name in (*plan.ends, *plan.hidden) if _unusual(plan, name)), None)
-    for layer in [*plan.hidden, *plan.ends]:
-        if plan.get(layer, "kernel_initializer") == plan.get(odd, "kernel_initializer"):
-            _draw(plan, layer)
+    for layer in [one for one in (*plan.hidden, *plan.ends) if plan.get(one, "kernel_initializer") == plan.get(odd, "kernel_initializer")]:
+        _draw(plan, layer)
 
 
 def revive(plan: Plan, finding: Finding) -> None:

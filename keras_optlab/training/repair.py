@@ -50,8 +50,8 @@ class Change:
 def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, list[Change]]:
     """Makes a new compiled model with what the findings call for, and says what was changed and why.
 
-    Causes are mended; what follows from them, and what is only an "info", is not. What only data can mend, such as a slow input, is left and told. With data each
-    remedy is tried on a batch, which takes seconds: one that does not help is undone, and of three rates the best is taken.
+    Causes are mended; what follows from them, and what is only an "info", is not. What only data can mend, such as a slow input, is left and told. With data
+    each remedy is tried on a batch, which takes seconds: one that does not help is undone, and of three rates the best is taken.
 
     The weights of the new model are drawn anew, as those of a sick run are spoiled. They are taken over where nothing has been trained yet, and in layers with
     nothing to train, unless the remedy is about them. `model` itself stays as it is.
