@@ -4,9 +4,9 @@ import keras
 from keras import layers as L
 
 from keras_optlab.training import keras_seams as seams
-from keras_optlab.training.facts import symbolic
 from keras_optlab.training.model_facts import WEIGHTED, model_facts, rate_of, with_rate
 
+INPUTS = "inputs"
 OF_A_SCHEDULE = ("learning_rate", "initial_learning_rate", "end_learning_rate", "warmup_target", "minimum", "values")
 
 
@@ -25,7 +25,7 @@ class Plan:
         graph: whether Keras knows which layer reads which. If not, layers stay as they are.
         settings: {layer: {setting: value}}.
         swapped: {layer: (class, config)} to take its place.
-        before, after: {layer: [(class, config)]} to put there.
+        before, after: {layer: [(class, config)]} to put there; `INPUTS` stands for each input of the model.
         loss: name of another loss, or `None`.
         further: what a factor of the learning rate is multiplied with.
         inner: settings of the optimizer that has the rate; `outer`: of one that wraps it.
@@ -44,7 +44,6 @@ class Plan:
         self.ends = [name for name in last if name in weighted] or weighted[-1:]
         self.hidden = [name for name in weighted if name not in self.ends]
         self.outputs = last or self.ends
-        self.inputs = [name for name, layer in self.layers.items() if _reads(layer, model)]
         self.settings, self.swapped, self.before, self.after, self.inner, self.outer = {}, {}, {}, {}, {}, {}
         self.loss, self.further, self.edits = None, 1.0, {}
 
@@ -139,35 +138,45 @@ class Plan:
             if model.built:
                 new.build_from_config(model.get_build_config())
             return new
-        made = {}
+        made, entered = {}, {}
 
-        def put(where: str, layer, x):
-            for i, (kind, config) in enumerate(getattr(self, where).get(layer.name, ())):
-                new = made.setdefault((where, layer.name, i), kind(**config))
-                x = keras.tree.map_structure(new, x)
+        def put(where: str, name: str, x):
+            for i, (kind, config) in enumerate(getattr(self, where).get(name, ())):
+                layer = made.setdefault((where, name, i), kind(**config))
+                x = keras.tree.map_structure(layer, x)
             return x
 
-        def call(layer, x, *args, **kwargs):
-            return put("after", layer, layer(put("before", layer, x), *args, **kwargs))
+        def enter(x):
+            if id(x) in entered and entered[id(x)] is None:
+                entered[id(x)] = put("before", INPUTS, x)
+            return entered.get(id(x), x)
 
-        def copy(layer):
+        def call(layer, x, *args, **kwargs):
+            return put("after", layer.name, layer(put("before", layer.name, keras.tree.map_structure(enter, x)), *args, **kwargs))
+
+        def copy(layer, inputs=None):
             if isinstance(layer, keras.Sequential):
-                return row(layer)
+                return row(layer, inputs is None)
             if _is_graph(layer):
-                return keras.models.clone_model(layer, clone_function=copy, call_function=call)
+                return keras.models.clone_model(layer, input_tensors=inputs, clone_function=copy, call_function=call)
             kind, config = self.swapped.get(layer.name, (type(layer), None))
             return kind.from_config(self._edited(layer.get_config()) if config is None else config)
 
-        def row(model):
-            around = lambda where, layer: [kind(**config) for kind, config in getattr(self, where).get(layer.name, ())]
-            layers = [keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)] if model.inputs else []
+        def row(model, inside: bool):
+            around = lambda where, name: [kind(**config) for kind, config in getattr(self, where).get(name, ())]
+            layers = [keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)] if model.built else []
+            layers += [] if inside else around("before", INPUTS)
             for layer in model.layers:
-                layers += [*around("before", layer), copy(layer), *around("after", layer)]
+                layers += [*around("before", layer.name), copy(layer), *around("after", layer.name)]
             return keras.Sequential(layers, name=model.name)
 
+        inputs = []
+        if not isinstance(model, keras.Sequential):
+            inputs = keras.tree.map_structure(lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), model.input)
+            entered |= {id(x): None for x in keras.tree.flatten(inputs)}
         model.compiled = False  # else Keras would compile the copy from a config, which functions that are not registered do not survive
         try:
-            return copy(model)
+            return copy(model, inputs)
         finally:
             model.compiled = True
 
@@ -219,9 +228,3 @@ def _is_graph(model) -> bool:
         return isinstance(model, keras.Model) and "input_layers" in model.get_config()
     except (NotImplementedError, TypeError, ValueError):
         return False
-
-
-def _reads(layer, model) -> bool:
-    """Whether a layer reads an input of the model itself."""
-    inputs = {id(x) for x in keras.tree.flatten(symbolic(model, "inputs") or [])}
-    return any(id(x) in inputs for x in keras.tree.flatten(symbolic(layer, "input")))

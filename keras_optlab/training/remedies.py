@@ -6,7 +6,7 @@ from keras import layers as L
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.layers import NanToNum
 from keras_optlab.training.model_facts import DROPOUTS
-from keras_optlab.training.plan import Plan
+from keras_optlab.training.plan import INPUTS, Plan
 
 BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign", "softmax")
 CUT_OFF = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish")
@@ -29,8 +29,7 @@ def form(plan: Plan, finding: Finding) -> None:
 
 
 def replace_nan(plan: Plan, finding: Finding) -> None:
-    for layer in plan.inputs:
-        plan.put("before", layer, NanToNum)
+    plan.put("before", INPUTS, NanToNum)
 
 
 def scale_inputs(plan: Plan, finding: Finding) -> None:
@@ -73,14 +72,15 @@ def calm(plan: Plan, finding: Finding) -> None:
 
 
 def draw_anew(plan: Plan, finding: Finding) -> None:
-    """Usual initial weights for the layer and for those that were drawn like it."""
-    odd = finding.layer or next((name for name in (*plan.ends, *plan.hidden) if _unusual(plan, name)), None)
-    for layer in [one for one in (*plan.hidden, *plan.ends) if plan.get(one, "kernel_initializer") == plan.get(odd, "kernel_initializer")]:
+    """Usual initial weights for the layer and for those that were drawn as oddly."""
+    odd = _name(finding) or next((name for name in (*plan.ends, *plan.hidden) if _unusual(plan, name)), None)
+    alike = [one for one in (*plan.hidden, *plan.ends) if plan.get(one, "kernel_initializer") == plan.get(odd, "kernel_initializer")]
+    for layer in alike if _unusual(plan, odd) else [odd]:
         _draw(plan, layer)
 
 
 def revive(plan: Plan, finding: Finding) -> None:
-    layer = finding.layer.rpartition("/")[2]
+    layer = _name(finding)
     leaks = {"activation": "leaky_relu"} if plan.get(layer, "activation") in ("relu", "relu6") else {}
     plan.set(layer, **leaks, kernel_initializer="he_normal", bias_initializer="zeros")
 
@@ -96,7 +96,7 @@ def unsquash(plan: Plan, finding: Finding) -> None:
 
 
 def unsaturate(plan: Plan, finding: Finding) -> None:
-    if _unusual(plan, finding.layer.rpartition("/")[2]):
+    if _unusual(plan, _name(finding)):
         draw_anew(plan, finding)
     else:
         unsquash(plan, finding)
@@ -163,6 +163,11 @@ def scale_loss_less(plan: Plan, finding: Finding) -> None:
     plan.change(loss_scale_factor=None)
 
 
+def _name(finding: Finding) -> str | None:
+    """The layer's own name: a record has its path."""
+    return finding.layer and finding.layer.rpartition("/")[2]
+
+
 def _unusual(plan: Plan, layer: str) -> bool:
     given = plan.get(layer, "kernel_initializer")
     return isinstance(given, dict) and given["class_name"] not in ("GlorotUniform", "GlorotNormal", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform")
@@ -170,7 +175,8 @@ def _unusual(plan: Plan, layer: str) -> bool:
 
 def _draw(plan: Plan, layer: str) -> None:
     function = next((one["activation"] for one in plan.facts["layers"] if one["name"] == layer), None)
-    plan.set(layer, kernel_initializer="he_normal" if function in CUT_OFF else "glorot_uniform")
+    if plan.get(layer, "trainable"):
+        plan.set(layer, kernel_initializer="he_normal" if function in CUT_OFF else "glorot_uniform")
 
 
 REMEDIES = {
