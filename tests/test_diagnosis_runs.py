@@ -32,7 +32,7 @@ def told(y=TRUE, optimizer=None, hidden=(32,), last=(), epochs=12, batch_size=16
     ("expected", "settings"),
     [
         ([], {}),
-        (["overfitting"], {"y": DRAWN, "hidden": (128, 64), "epochs": 20}),
+        pytest.param(["overfitting"], {"y": DRAWN, "hidden": (128, 64), "epochs": 20}, marks=SLOW_HERE),
         pytest.param(["slow-convergence"], {"optimizer": keras.optimizers.SGD(1e-3), "epochs": 20}, marks=SLOW_HERE),
         pytest.param(["underfitting"], {"hidden": (1,), "y": X.argmax(1) % 4, "epochs": 20}, marks=SLOW_HERE),
         pytest.param(

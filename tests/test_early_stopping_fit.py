@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import slow_here
+from conftest import SLOW_HERE, slow_here
 from stopping_cases import X, Y, drive, net
 
 from keras_optlab.callbacks import EB, GL, PQ, UP, EarlyStopping, GradientMonitor, StoppingReason
@@ -175,7 +175,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", [SETTINGS[0], *(pytest.param(one, marks=SLOW_HERE) for one in SETTINGS[1:-1]), SETTINGS[-1]], ids=str)
 def test_a_resumed_run_stops_where_an_uninterrupted_one_does(settings, tmp_path):
     """Interrupted after each epoch, in each criterion; the state goes through a file, as in a search."""
     figures = [{"val_loss": v, "gradient_disparity": v, "eb_criterion": 1.15 - v} for v in VALUES]

@@ -41,14 +41,16 @@ def maker(name):
 
 
 TENSORFLOW = testing.BACKEND == "tensorflow"
-LONG = ("execution_paths", "accumulation", "replicas")  # by default for one formula of few hooks and one that takes several gradients
+LONG = ("execution_paths", "accumulation", "replicas")  # by default for one formula of few hooks
+LARGE = ("soap", "lamb", "skipnonfinite", "sam")  # which take longest under the laws of `OFTEN`; the others show by default that those hold
+OFTEN = ("clone", "dtypes", "keras_settings", "converges")
 
 
 def cases():
     for name in optimizers.names():
         for law in testing.LAWS:
             if law != "new_process" and (TENSORFLOW or law == "pure_formula" or name in MANY_HOOKS and law != "replicas"):
-                yield pytest.param(name, law, marks=SLOW_HERE if law in LONG and name not in ("adamw", "sam") else [])
+                yield pytest.param(name, law, marks=SLOW_HERE if law in LONG and name != "adamw" or law in OFTEN and name in LARGE else [])
 
 
 @pytest.mark.parametrize("name,law", list(cases()))

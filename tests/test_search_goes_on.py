@@ -83,7 +83,7 @@ def same(one: Tuner, two: Tuner) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", [name if name in ("adam", "schedule-free") else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS])
+@pytest.mark.parametrize("name", [name if name == "schedule-free" else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS])
 def test_the_training_is_the_same_as_without_an_interruption(name, settings):
     def build(hp):
         hp.Boolean("flag")
@@ -143,6 +143,7 @@ def test_finished_executions_are_kept_and_the_best_weights_too(settings):
     assert again.records()[0]["reported"] == whole.records()[0]["reported"] and len(again.records()[0]["reported"]) == 3
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_after_its_last_epoch_ends_in_the_same_way(settings, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
@@ -218,10 +219,11 @@ def number(model, *args, **kwargs):
     ("hypermodel", "end", "epochs"),
     [
         (TakesNothing(None), 2, [0, 1, 0, 1, 2, 3]),
-        (Takes(without), 2, [0, 1, 0, 1, 2, 3]),
         (Takes(number), 2, [0, 1, 2, 3]),
-        (Takes(twice), 3, [0, 1, 0, 1, 2, 0, 1, 0, 1, 2, 3]),
-        (Takes(twice), 1, [0, 1, 0, 1, 0, 1, 2, 3]),  # in the first part: it goes on there, is found to have another part, and starts anew
+        pytest.param(Takes(without), 2, [0, 1, 0, 1, 2, 3], marks=pytest.mark.slow),
+        pytest.param(Takes(twice), 3, [0, 1, 0, 1, 2, 0, 1, 0, 1, 2, 3], marks=pytest.mark.slow),
+        # in the first part: it goes on there, is found to have another part, and starts anew
+        pytest.param(Takes(twice), 1, [0, 1, 0, 1, 0, 1, 2, 3], marks=pytest.mark.slow),
     ],
 )
 def test_hypermodels_that_fit_in_their_own_way(hypermodel, end, epochs, settings):
