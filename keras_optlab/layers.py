@@ -85,16 +85,29 @@ class RandomAffine(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_optlab")
 class NanToNum(keras.layers.Layer):
-    """Puts zero in the place of every NaN and infinity.
+    """Puts zero in the place of every NaN and infinity, and cuts numbers off at a limit.
+
+    Args:
+        limit: a positive number; what is beyond it or below its negative becomes it. Defaults to none.
 
     Example:
-        >>> x = NanToNum()(inputs)
+        >>> x = NanToNum(limit=10.0)(inputs)
     """
+
+    def __init__(self, limit: float | None = None, **kwargs):
+        super().__init__(**kwargs)
+        if limit is not None and not limit > 0:
+            raise ValueError(f"NanToNum(limit=...) must be a positive number or None. Received: {limit!r}")
+        self.limit = limit
 
     def call(self, inputs):
         if not keras.backend.is_float_dtype(inputs.dtype):
             return inputs
-        return ops.where(ops.isfinite(inputs), inputs, ops.zeros_like(inputs))
+        finite = ops.where(ops.isfinite(inputs), inputs, ops.zeros_like(inputs))
+        return finite if self.limit is None else ops.clip(finite, -self.limit, self.limit)
+
+    def get_config(self):
+        return {**super().get_config(), "limit": self.limit}
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -58,6 +58,12 @@ def layer(model, name):
         (finding("wrong-loss", None, {"activation": "linear"}), {}, lambda m: layer(m, "head").activation is keras.activations.linear),
         (finding("non-finite-input", share=0.1), {}, lambda m: np.isfinite(m.predict(X * np.nan, verbose=0)).all()),
         (finding("bad-input-range", "one", rms=100.0, min=0.0, max=255.0), {}, lambda m: any(isinstance(one, L.Rescaling) for one in m.layers)),
+        (
+            finding("bad-input-range", "one", rms=1e3, typical=0.5),
+            {},
+            lambda m: next(one for one in keras_seams.layers(m) if isinstance(one, NanToNum)).limit == 5.0,
+        ),
+        (finding("layer-order", "two"), {}, lambda m: isinstance(layer(m, "two"), L.Identity)),
         (finding("bad-input-range", "one", rms=1e3, min=-3e3, max=3e3), {}, lambda m: any(isinstance(one, L.BatchNormalization) for one in m.layers)),
         (finding("learning-rate-too-high", learning_rate=0.01, update_to_weight=1.0), {}, lambda m: np.isclose(rate(m), 1e-4)),
         (finding("oscillating-loss", update_to_weight=np.nan), {}, lambda m: np.isclose(rate(m), 1e-3)),
@@ -183,7 +189,7 @@ def test_only_causes_are_mended_and_the_rest_is_said():
 
 
 def test_every_code_has_a_remedy_or_is_the_users():
-    left = {"class-imbalance", "train-validation-mismatch", "input-bound", "constant-prediction", "loss-not-decreasing", "unreadable"}
+    left = {"class-imbalance", "train-validation-mismatch", "input-bound", "constant-prediction", "loss-not-decreasing", "memory-limit", "unreadable"}
     assert set(REMEDIES) | left == set(rules.RULES) and not set(REMEDIES) & left
 
 

@@ -12,7 +12,7 @@ BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign", "softmax"
 CUT_OFF = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish")
 USUAL, MOST = 1e-3, 1e-2  # of its weights: what a step of a healthy layer moves, and what a large one does
 DEEP = 8  # layers from which on depth alone needs normalization
-WIDER = 32
+WIDER, MANY = 32, 10
 POOLS = {1: L.GlobalAveragePooling1D, 2: L.GlobalAveragePooling2D, 3: L.GlobalAveragePooling3D}
 
 
@@ -37,6 +37,8 @@ def scale_inputs(plan: Plan, finding: Finding) -> None:
     if "rms" not in seen:  # whole numbers for an embedding
         if seen["most"] > seen["threshold"]:
             plan.set(finding.layer, input_dim=int(seen["most"]) + 1)
+    elif "typical" in seen:  # a few examples are huge
+        plan.put("before", INPUTS, NanToNum, limit=MANY * seen["typical"])
     elif seen["min"] >= 0 and 100 < seen["max"] <= 255:
         plan.put("before", finding.layer, L.Rescaling, scale=1 / 255)
     elif plan.x is None or plan.x.ndim != 2:  # statistics of what comes by
@@ -163,6 +165,10 @@ def scale_loss_less(plan: Plan, finding: Finding) -> None:
     plan.change(loss_scale_factor=None)
 
 
+def leave_out(plan: Plan, finding: Finding) -> None:
+    plan.swap(finding.layer, L.Identity)
+
+
 def _name(finding: Finding) -> str | None:
     """The layer's own name: a record has its path."""
     return finding.layer and finding.layer.rpartition("/")[2]
@@ -183,6 +189,7 @@ REMEDIES = {
     "wrong-head": form,
     "wrong-loss": form,
     "bad-labels": form,
+    "layer-order": leave_out,
     "non-finite-input": replace_nan,
     "bad-input-range": scale_inputs,
     "learning-rate-too-high": lower_rate,

@@ -35,6 +35,7 @@ def find(record: Record) -> list[Finding]:
     evidence = {"rms": x["rms"], "threshold": LARGE if x["rms"] > LARGE else SMALL, "min": x["min"], "max": x["max"]}
     if x["rms"] > LARGE >= x.get("typical", np.inf):
         message = f"Some inputs reach {max(-x['min'], x['max']):.3g}, though a typical example has a root mean square of {x['typical']:.3g}{learned}"
+        evidence["typical"] = x["typical"]
         advice = "Look at them, `np.abs(x).reshape(len(x), -1).max(1).argsort()[-5:]`, and mend them, leave them out or cut them off with `np.clip`."
     else:
         message = f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} (root mean square {x['rms']:.3g}; nets are made for about 1)"
