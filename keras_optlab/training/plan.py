@@ -3,11 +3,11 @@
 import keras
 from keras import layers as L
 
+from keras_optlab.schedules import Scaled
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import WEIGHTED, model_facts, rate_of, with_rate
 
 INPUTS = "inputs"
-OF_A_SCHEDULE = ("learning_rate", "initial_learning_rate", "end_learning_rate", "warmup_target", "minimum", "values")
 
 
 class Plan:
@@ -113,13 +113,15 @@ class Plan:
         """Multiplies the learning rate, or makes it a number. The first finding that asks for it has its way."""
         if "learning_rate" in self.inner:
             return
-        given, largest = with_rate(self.optimizer.get_config())["learning_rate"], rate_of(self.optimizer)[0]
-        factor *= self.further
-        rate = scaled(given, factor) if constant is None else constant
-        if rate != given:
-            self.inner["learning_rate"], now = rate, largest * factor if constant is None else constant
-            kind, what = type(self.optimizer).__name__, "learning_rate" if constant is not None or isinstance(given, float) else "largest_rate_of_schedule"
-            self._tell(f"- {kind}({what}={largest:.3g})\n+ {kind}({what}={now:.3g})")
+        given, largest, factor = with_rate(self.optimizer.get_config())["learning_rate"], rate_of(self.optimizer)[0], factor * self.further
+        kind = type(self.optimizer).__name__
+        if constant is None and isinstance(given, dict):
+            rate = keras.saving.serialize_keras_object(Scaled(keras.optimizers.schedules.deserialize(given), factor))
+            self._tell(f"- {kind}(learning_rate=schedule)\n+ {kind}(learning_rate=keras_optlab.schedules.Scaled(schedule, {factor:.3g}))")
+        else:
+            rate = given * factor if constant is None else constant
+            self._tell(f"- {kind}(learning_rate={largest:.3g})\n+ {kind}(learning_rate={rate:.3g})")
+        self.inner["learning_rate"] = rate
 
     def change(self, optimizer: str = "inner", **settings) -> None:
         """Changes settings of the optimizer that has the rate ("inner"), or of the one that wraps it ("outer")."""
@@ -192,18 +194,6 @@ class Plan:
         config.update(self.outer)
         with_rate(config).update(self.inner)
         return type(self.optimizer).from_config(config)
-
-
-def scaled(rate, factor: float):
-    """A learning rate, or the config of a schedule, times a number; the same where a schedule has no rates that are known."""
-    if isinstance(rate, (int, float)):
-        return rate * factor
-    if isinstance(rate, (list, tuple)):
-        return [scaled(one, factor) for one in rate]
-    if not isinstance(rate, dict):
-        return rate
-    inside = {name: scaled(value, factor) if name in OF_A_SCHEDULE else value for name, value in rate["config"].items()}
-    return {**rate, "config": inside}
 
 
 def shown(value) -> str:

@@ -112,6 +112,8 @@ def rates(model, x, y, start, factors, batch_size: int, guess: float | None = No
             if best > LEARNED and worse == 2:
                 break
     return found
+
+
 def own_gain(model, x, y, guess: float | None = None, spread: float | None = None) -> float:
     """By which share the loss falls in a training on one batch with the model's own optimizer; arguments and what stays as in `probe`."""
     with kept(model), _packed_as_in_fit(model), warnings.catch_warnings():
