@@ -21,7 +21,7 @@ BELOW = {
     "data": {"image_arrays", "image_files"},
     "image_arrays": {"image_files"},
     "optimizers": {"schedules"},
-    "training": {"optimizers", "diagnosis", "schedules"},
+    "training": {"optimizers", "diagnosis", "schedules", "layers"},
     "callbacks": {"training", "optimizers", "diagnosis", "report", "schedules"},
     "search": {"callbacks", "training", "optimizers"} | GROUND,
     "results": GROUND,
