@@ -12,7 +12,7 @@ from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.plan import Plan
 from keras_optlab.training.probe import EXAMPLES, own_gain
-from keras_optlab.training.remedies import REMEDIES, lower_rate, raise_rate
+from keras_optlab.training.remedies import REMEDIES
 
 NEARLY = 0.9  # of the best gain
 TOLERATED = 0.02  # share of its loss that a trial may lose less with a remedy than without
@@ -24,7 +24,8 @@ UNSEEN = (
     "stale-batch-norm",
     "underfitting",
 )  # a trial on one batch tells nothing of these
-FURTHER = {lower_rate: (1.0, 0.1, 0.01), raise_rate: (1.0, 10.0, 100.0)}  # where it can be tried, a rate is sought
+LOWER, HIGHER = (1.0, 0.1, 0.01), (1.0, 10.0, 100.0)  # where it can be tried, a rate is sought
+FURTHER = {"learning-rate-too-high": LOWER, "exploding-gradient": LOWER, "non-finite": LOWER, "oscillating-loss": LOWER, "learning-rate-too-low": HIGHER}
 WEIGHTS = ("units", "input_dim", "kernel_initializer", "bias_initializer")  # settings that say what a layer begins with
 
 
@@ -52,7 +53,7 @@ def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, l
     """Makes a new compiled model with what the findings call for, and says what was changed and why.
 
     Causes are mended; what follows from them, and what is only an "info", is not. What only data can mend, such as a slow input, is left and told. With data
-    each remedy is tried on a batch, which takes seconds: one that does not help is undone, and of three rates the lowest good one is taken.
+    each remedy is tried on a batch, which takes seconds: one that does not help is undone, and a rate that does not do is sought further.
 
     The weights of the new model are drawn anew, as those of a sick run are spoiled. They are taken over where nothing has been trained yet, and in layers with
     nothing to train, unless the remedy is about them. `model` itself stays as it is.
@@ -86,13 +87,12 @@ def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, l
     for finding in findings:
         if finding.cause is not None or finding.severity == "info":
             continue
-        tried = FURTHER.get(REMEDIES.get(finding.code), (1.0,)) if trial else (1.0,)
+        tried = FURTHER.get(finding.code, (1.0,)) if trial else (1.0,)
         plans = [_planned(model, [*accepted, (finding, further)], trial) for further in tried]
         best, note = 0, "" if plans[0].lines else f"Left to you. {finding.advice}"
         if trial and plans[0].lines and finding.code not in UNSEEN:
             gains = [trial.gain(_made(model, plan)) for plan in plans]
-            good = [i for i, reached in enumerate(gains) if reached >= NEARLY * max(gains)]
-            best = min(good, key=lambda i: tried[i]) if good else int(np.argmax(gains))  # a rate that just does for a batch is too high for a whole run
+            best = next((i for i, reached in enumerate(gains) if reached >= NEARLY * max(gains)), int(np.argmax(gains)))
             helps = gains[best] >= gain - TOLERATED and gains[best] > min(LEARNED, gain + TOLERATED)
             if not helps and not finding.remedy:  # what form asks for is not a matter of trial
                 note = f"Undone: with it a batch loses {max(gains[best], 0):.0%} of its loss, without it {max(gain, 0):.0%}. {finding.advice}"
