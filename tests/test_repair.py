@@ -152,6 +152,13 @@ def test_places_become_one(shape, out):
     assert repair(model, [finding("wrong-head", "head", {"flatten": True})])[0].output_shape == out
 
 
+def test_places_of_a_model_that_is_not_built():
+    model = keras.Sequential([L.Dense(8), L.Dense(4, "softmax", name="end")])
+    model.compile("sgd", SPARSE)
+    told = [finding("wrong-head", "end", {"flatten": True})]
+    assert repair(model, told)[1][0].note and repair(model, told, np.ones((8, 5, 6), "float32"), np.arange(8) % 4)[0].output_shape == (None, 4)
+
+
 def test_rows_of_an_embedding():
     model = row(L.Embedding(10, 4, name="words"), L.Flatten(), first=(6,))
     new = repair(model, [finding("bad-input-range", "words", most=30.0, threshold=9.0)])[0]
@@ -259,6 +266,30 @@ def test_of_a_class_of_ones_own_only_what_compile_says_is_changed():
     model.fit(X, Y, verbose=0)
     new, changes = repair(model, [finding("learning-rate-too-high", update_to_weight=1.0), finding("dropout-too-high", threshold=0.75), finding("overfitting")])
     assert type(new) is Own and [bool(change.note) for change in changes] == [False, True, False] and np.isclose(rate(new), 1e-4)
+
+
+class Plain(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.one = L.Dense(4, "softmax")
+
+    def call(self, x):
+        return self.one(x)
+
+
+class Particular(Plain):
+    def compile(self, optimizer, alpha=1.0):
+        super().compile(optimizer=optimizer, loss=SPARSE)
+
+
+def test_classes_with_constructors_and_compile_of_their_own():
+    model = Plain()
+    model.compile(keras.optimizers.SGD(0.5), SPARSE)
+    assert np.isclose(rate(repair(model, [finding("oscillating-loss")])[0]), 0.05)
+    model = Particular()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="must have Keras' own `compile`"):
+        repair(model, [])
 
 
 class Stubborn(Own):

@@ -1,5 +1,7 @@
 """What is to change in a model, before a new one is made of it: settings, layers between its layers, loss and optimizer."""
 
+import inspect
+
 import keras
 from keras import layers as L
 
@@ -136,7 +138,7 @@ class Plan:
     def rebuilt(self, model) -> keras.Model:
         """A new model of the planned layers, not compiled."""
         if not self.graph:
-            new = type(model).from_config(model.get_config())
+            new = _of_its_class(model)
             if model.built:
                 new.build_from_config(model.get_build_config())
             return new
@@ -208,6 +210,15 @@ def shown_layer(kind, config: dict) -> str:
     plain = {key: value for key, value in config.items() if value is not None and key not in ("name", "seed") and not isinstance(value, list)}
     listed = [key for key, value in config.items() if isinstance(value, list)]
     return f"{name}({', '.join([*(f'{key}={shown(value)}' for key, value in plain.items()), *(f'{key}=...' for key in listed)])})"
+
+
+def _of_its_class(model) -> keras.Model:
+    config = model.get_config()
+    try:
+        return type(model).from_config(config)
+    except TypeError:  # a constructor that does not take what every model's config has, such as "trainable"
+        taken = inspect.signature(type(model)).parameters
+        return type(model)(**{name: value for name, value in config.items() if name in taken})
 
 
 def _is_graph(model) -> bool:

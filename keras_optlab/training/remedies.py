@@ -1,10 +1,12 @@
 """What each finding asks for, as edits of a plan. A finding whose remedy is not a model's affair, such as wrong data, has none here."""
 
+import keras
 import numpy as np
 from keras import layers as L
 
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.layers import NanToNum
+from keras_optlab.training.facts import symbolic
 from keras_optlab.training.model_facts import DROPOUTS
 from keras_optlab.training.plan import INPUTS, Plan
 
@@ -20,8 +22,8 @@ def form(plan: Plan, finding: Finding) -> None:
     """The rule itself has said what would fit."""
     wanted = finding.remedy
     if "flatten" in wanted:
-        places = plan.layers[finding.layer].input.shape[1:-1]
-        plan.put("before", finding.layer, L.Flatten if None not in places else POOLS[len(places)])
+        for x in keras.tree.flatten(symbolic(plan.layers[finding.layer], "input")):  # none where the model is not built
+            plan.put("before", finding.layer, L.Flatten if None not in x.shape[1:] else POOLS[len(x.shape) - 2])
     if "units" in wanted or "activation" in wanted:
         plan.end(finding.layer, wanted.get("units"), wanted.get("activation"))
     if "loss" in wanted:
@@ -105,7 +107,7 @@ def unsaturate(plan: Plan, finding: Finding) -> None:
 
 
 def normalize(plan: Plan, finding: Finding) -> None:
-    for layer in plan.hidden:
+    for layer in [name for name in plan.hidden if plan.get(name, "trainable")]:
         if _unusual(plan, layer):
             _draw(plan, layer)
         plan.put("after", layer, L.BatchNormalization, momentum=0.9)  # a deep row of relus bears a larger rate with it than with LayerNormalization

@@ -81,7 +81,9 @@ def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, l
         raise ValueError(f"`repair(model=...)`: `model` must be a compiled keras.Model: call `model.compile(optimizer, loss)` first. Received: model={model!r}")
     if others := [one for one in findings if not isinstance(one, Finding)]:
         raise ValueError(f"`repair(findings=...)`: `findings` must be `keras_optlab.diagnosis.Finding`s, such as `doctor.findings`. Received: {others[0]!r}")
-    trial = None if x is None else _Trial(model, x, y)
+    trial = None if x is None else _Trial(x, y)
+    if trial and not model.built:
+        model = trial.built(_made(model, Plan(model)))  # of which more is known
     accepted, changes = [], []
     gain = trial.gain(_made(model, Plan(model))) if trial else 0.0
     for finding in findings:
@@ -107,14 +109,20 @@ def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, l
 class _Trial:
     """How much of its loss a model loses on one batch, in a short training with its own optimizer."""
 
-    def __init__(self, model, x, y):
+    def __init__(self, x, y):
         self.batch = data_facts.some(x, y, EXAMPLES)
         self.data = data_facts.data_facts(*data_facts.read(x, y))
         self.table = self.batch[0] if isinstance(self.batch[0], np.ndarray) else None
 
-    def gain(self, model) -> float:
-        if not model.built:
+    def built(self, model) -> keras.Model:
+        if not model.built and self.table is not None and isinstance(model, keras.Sequential):
+            model.build((None, *self.table.shape[1:]))  # a call would settle how many examples there are
+        elif not model.built:
             model(keras.tree.map_structure(lambda value: value[:2], self.batch[0]))
+        return model
+
+    def gain(self, model) -> float:
+        self.built(model)
         record = Record()
         record.facts |= {**model_facts(model), "data": self.data}
         try:
@@ -145,7 +153,12 @@ def _made(model, plan: Plan) -> keras.Model:
     if plan.loss is not None:
         plain = lambda metric: "accuracy" if isinstance(metric, str) and metric.endswith("accuracy") else metric
         metrics, given["loss"] = {name: keras.tree.map_structure(plain, values) for name, values in metrics.items()}, plan.loss
-    new.compile(**{**given, **metrics, "optimizer": plan.new_optimizer()})
+    try:
+        new.compile(**{**given, **metrics, "optimizer": plan.new_optimizer()})
+    except TypeError as error:
+        raise ValueError(
+            f"`repair(model=...)`: `model` must have Keras' own `compile`, which can be repeated. Received: {model!r}, which raises: {error}"
+        ) from error
     _take_over(model, new, plan)
     return new
 
