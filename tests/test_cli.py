@@ -112,7 +112,7 @@ def test_list_and_show(capsys):
     status, out, _ = run(capsys, "list")
     assert status == 0 and "soap" in out and "sam" in out
     assert list(json.loads(run(capsys, "list", "optimizers", "*adam*", "--json")[1])) == ["adam8bit", "adamw", "nadamw", "schedulefreeadamw"]
-    assert {"cosine", "onecycle", "warmup"} == {n.replace("_", "") for n in json.loads(run(capsys, "list", "schedules", "--json")[1])}
+    assert {"cosine", "onecycle", "scaled", "warmup"} == {n.replace("_", "") for n in json.loads(run(capsys, "list", "schedules", "--json")[1])}
     assert {"auto", "cmaes", "genetic", "gp", "grid", "nsga2", "qmc", "random", "tpe"} == set(json.loads(run(capsys, "list", "samplers", "--json")[1]))
     assert ["asha", "hyperband", "median"] == list(json.loads(run(capsys, "list", "pruners", "--json")[1]))
     status, out, _ = run(capsys, "show", "Schedule-Free AdamW")

@@ -149,7 +149,9 @@ def test_what_cannot_be_measured_is_told_once_and_the_training_goes_on():
     model = net()
     loss = model.loss
     model.compute_loss = lambda x, y, y_pred, sample_weight, training=True: loss(y, y_pred)
-    assert "`gradient_disparity` cannot be measured: ValueError: there are too few examples, or the loss takes no" in told(model, EarlyStopping("gradient_disparity"))
+    assert "`gradient_disparity` cannot be measured: ValueError: there are too few examples, or the loss takes no" in told(
+        model, EarlyStopping("gradient_disparity")
+    )
 
 
 def test_a_model_whose_weights_are_lost_is_stopped():

@@ -17,8 +17,7 @@ from keras_optlab.training.gradient_noise import GradientNoise
 from keras_optlab.training.resume import copied
 
 OF_GRADIENTS = ("gradient_disparity", "eb_criterion")  # what this callback measures itself
-FROM_CALLBACKS = ("learning_rate", "lr", "grad_norm", "alarms", *OF_GRADIENTS)  # what the callbacks of these modules add to the logs
-FROM_CALLBACKS = ("learning_rate", "lr", "grad_norm", "alarms", "acts")  # what the callbacks of these modules add to the logs
+FROM_CALLBACKS = ("learning_rate", "lr", "grad_norm", "alarms", "acts", *OF_GRADIENTS)  # what the callbacks of these modules add to the logs
 MODULES = ("keras.", "keras_optlab.search.", *(f"keras_optlab.callbacks.{name}" for name in ("early_stopping", "gradient_monitor", "training_doctor")))
 LOOKS = 10  # within the patience in steps: each look waits for the device
 STATE = (
