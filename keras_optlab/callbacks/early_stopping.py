@@ -45,9 +45,10 @@ class EarlyStopping(keras.callbacks.Callback):
 
     Without validation data there are two figures of gradients, taken at the end of each epoch on five batches of the training data, and added to the logs.
     `monitor="gradient_disparity"` is the mean distance between the gradients of two of these batches, with the losses of each divided by their deviation: it
-    falls, and rises once what is particular to each batch is learned by heart, wrong labels above all. With plenty of clean data it rises long before the
-    accuracy has come to its end. `criterion=EB()` asks whether the gradient is more than noise. Either needs a model without a `train_step` of its own, and
-    leaves weights, optimizer and random numbers as they are.
+    falls, and rises once what is particular to each batch is learned by heart, wrong labels above all. `criterion=EB()` asks whether the gradient is more than
+    noise. They are for few data and for labels that may be wrong: of 900 digits with one label in five at random a net got .94 of others right where the
+    disparity stopped it (patience 5), .91 with EB and .86 after all epochs; of 900 clean ones .965, .965 and .98. Either needs a model without a `train_step`
+    of its own and takes the time of some 5 steps an epoch, EB that of some 15. Training stays what it is; batches of a stream come as in `GradientMonitor`.
 
     With `patience_steps`, metrics of training are looked at ten times within that many steps, each time over the steps since the last look; this needs metrics
     that add up over batches, as Keras' do. In an epoch shorter than that, and for all other metrics, the value at the end of the epoch is taken.
