@@ -64,7 +64,10 @@ def main():
     for name, outcomes in by_fault.items():
         print(f"{name:30} {sum(one['healthy'] for one in outcomes)} of {len(outcomes)} healthy in the end")
     sick, sound = [runs[case.name] for case in known if case.fault], [runs[case.name] for case in known if not case.fault]
-    print(f"sick ones brought to health: {wilson(sum(one['healthy'] for one in sick), len(sick))}")
+    ill = [one for one in sick if one["acts"] or not one["healthy"]]  # the others are none: they learn as they are
+    touched = [one for one in ill if one["acts"]]
+    for name, group in (("sick ones", ill), ("those to which something was done", touched)):
+        print(f"{name} that are healthy in the end: {wilson(sum(one['healthy'] for one in group), len(group))}")
     worse = [one for one in sound if one["acts"] and one["without"] and not one["healthy"]]
     print(f"sound ones made worse: {wilson(len(worse), len(sound))}, touched: {sum(bool(one['acts']) for one in sound)}")
     for one in sick + sound:

@@ -22,7 +22,7 @@ TOO_FAST = (*BLOWN_UP, "learning-rate-too-high", "clipped-loss", "oscillating-lo
 HOPELESS = tuple(code for code in STATIC if code != "train-validation-mismatch")  # where they are errors; one of the validation does not spoil the training
 OBSERVED, MOST, LEVELS = 2, 5, 3  # epochs in which a remedy has to help, which hold a trial's steps at least; acts of a run; strengths of a remedy
 DOWN, UP = tuple(10 ** (-k / 2) for k in range(-1, 12)), tuple(10 ** (k / 2) for k in range(12))  # factors of the rate that are tried
-FALLING = 0.9  # of the loss of the epoch before
+FALLING = 0.99  # of the loss of the epoch before; a net that is dead stays where guessing is
 GOOD, MARGIN = 0.9, 10**0.5  # of the best gain; a rate that is right for a few batches is too high for a whole run
 CODE = "keras_optlab.training.repair(model, doctor.findings)"
 

@@ -18,6 +18,7 @@ from keras_optlab.training.resume import copied, parts_of, random_state, set_ran
 STEPS, MOST, EXAMPLES, SECONDS = 30, 120, 64, 10.0  # a training whose loss still falls goes on up to MOST steps
 RATES = (1e-3, 1e-2)  # of Adam, with which nearly every sound net learns a batch: where the given optimizer does not, it is tried whether they do
 FALLING = 0.97  # ten steps against the ten before
+LONGER = 30.0  # seconds for trials of rates, which are made a few times in a sick run at most
 LAST = 5  # steps whose loss is what a training has reached
 
 
@@ -86,7 +87,7 @@ def rates(model, x, y, start, factors, batch_size: int, guess: float | None = No
         batch_size: examples in each step; the batches are taken in turn.
         guess, spread: as in `probe`.
     """
-    until, found, worse = time.monotonic() + SECONDS, {}, 0
+    until, found, worse = time.monotonic() + LONGER, {}, 0
     count = len(keras.tree.flatten(x)[0])
     cut = lambda values, i: keras.tree.map_structure(lambda one: one[i : i + batch_size], values)
     parts = [(cut(x, i), cut(y, i)) for i in range(0, count - batch_size + 1, batch_size)] or [(x, y)]
