@@ -351,6 +351,20 @@ def test_a_penalty_above_the_loss_is_told_of_where_no_trial_learned(learned, ada
     assert alarms(examine(record, ignore=["loss-not-decreasing"])) == found
 
 
+@pytest.mark.parametrize(
+    ("penalty", "last", "epochs", "found"),
+    [([50.0, 0.3], 1.8, 10, "warning"), ([50.0, 0.3], 1.0, 10, "info"), ([50.0, 0.3], 1.8, 11, "info"), ([10.0, 0.3], 1.8, 10, None)],
+)
+def test_a_penalty_above_the_loss_of_a_run_that_was_not_tried(penalty, last, epochs, found):
+    record = Record()
+    weights = [{"path": "a", "layer": "a", "kind": "Dense", "shape": [2, 2], "activation": None}]
+    for step, loss in ((0, 2.5 + penalty[0]), (100, last)):
+        record.add(step, [[1.0, 1.0, 1e-3, 0.0, 0.0]], weights, 0.01, loss)
+    record.logs["loss"] = np.linspace(20.0, last, 10).tolist()
+    record.facts |= {"penalty": penalty, "guess": 2.3, "epochs": epochs}
+    assert [f.severity for f in examine(record) if f.code == "regularization-too-strong"] == ([found] if found else [])
+
+
 def test_a_narrow_linear_layer_is_no_fault():
     record = Record()
     record.facts |= model_facts(keras.Sequential([L.Input((64,)), L.Dense(32, "relu"), L.Dense(4), L.Dense(32, "relu"), L.Dense(64)]))

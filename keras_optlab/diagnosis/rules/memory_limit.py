@@ -1,9 +1,9 @@
 """A training for which there may not be the memory.
 
 Needs: an estimate of what gradients, the optimizer's state and the outputs of all layers for a batch will take, and how much memory is free.
-Thresholds: NEAR of the free memory, which is an info, for what trainings take lies within a factor of 1.6 of the estimate, mostly below it
-(`tests/test_memory.py` measures); a warning where gradients and the optimizer's state alone are more than is free, whatever the batch. Estimates below 256 MiB
-are not held against anything.
+Thresholds: NEAR of the free memory, which is an info, for what trainings take on TensorFlow lies within a factor of 1.6 of the estimate, mostly below
+it (`tests/test_memory.py` measures); a warning where gradients and the optimizer's state alone are more than is free, whatever the batch. Estimates below
+256 MiB are not held against anything.
 Not to be confused with: data that do not fit; a model spread over several devices, of which nothing is estimated.
 """
 
