@@ -162,6 +162,7 @@ def test_a_model_whose_weights_are_lost_is_stopped():
     assert callback.stopping_reason.name == "WEIGHTS_LOST" and callback.stopped_epoch == 0
 
 
+@slow_here
 def test_a_resumed_run_measures_what_an_uninterrupted_one_does():
     """Arrays that are drawn from, and a stream."""
 
@@ -181,8 +182,10 @@ def test_a_resumed_run_measures_what_an_uninterrupted_one_does():
 
 
 @slow_here
-@pytest.mark.parametrize("settings, size", [({"monitor": "gradient_disparity", "patience": 5}, 32), ({"criterion": EB()}, 300)], ids=["disparity", "evidence"])
-def test_wrong_labels_are_not_learned_by_heart(settings, size):
+@pytest.mark.parametrize(
+    "settings, size, epochs", [({"monitor": "gradient_disparity", "patience": 5}, 32, 50), ({"criterion": EB()}, 300, 150)], ids=["disparity", "evidence"]
+)
+def test_wrong_labels_are_not_learned_by_heart(settings, size, epochs):
     """Digits, of which four in ten are wrong: what is right has been learned when the training stops, and is in part lost again if it goes on."""
     from sklearn.datasets import load_digits
 
@@ -193,11 +196,11 @@ def test_wrong_labels_are_not_learned_by_heart(settings, size):
     wrong = np.where(rng.random(900) < 0.4, rng.integers(1, 10, 900), 0)
     model = keras.Sequential([L.Input((64,)), L.Dense(256, "relu"), L.Dense(256, "relu"), L.Dense(10)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    train = {"x": x[:900], "y": (y[:900] + wrong) % 10, "batch_size": size, "epochs": 100, "verbose": 0}
+    train = {"x": x[:900], "y": (y[:900] + wrong) % 10, "batch_size": size, "epochs": epochs, "verbose": 0}
     right = lambda: model.evaluate(x[900:], y[900:], verbose=0)[1]
     callback = EarlyStopping(**settings)
     model.fit(**train, callbacks=[callback])
     stopped = right()
-    assert callback.stopped_epoch < 60 and stopped > 0.84
+    assert callback.stopped_epoch < 40 and stopped > 0.84
     model.fit(**train, initial_epoch=callback.stopped_epoch + 1)
-    assert stopped > right() + 0.02
+    assert stopped > right() + 0.05
