@@ -201,6 +201,6 @@ def test_wrong_labels_are_not_learned_by_heart(settings, size, epochs):
     callback = EarlyStopping(**settings)
     model.fit(**train, callbacks=[callback])
     stopped = right()
-    assert callback.stopped_epoch < 40 and stopped > 0.84
+    assert callback.stopped_epoch < 40 and stopped > 0.8
     model.fit(**train, initial_epoch=callback.stopped_epoch + 1)
     assert stopped > right() + 0.05
