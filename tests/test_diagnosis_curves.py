@@ -168,6 +168,10 @@ def test_slow_convergence(losses, update, expected):
     assert said(slow_convergence, run({"loss": losses}, update=update)) == expected
 
 
+def test_a_run_that_goes_on_with_a_trained_model_is_not_slow():
+    assert said(slow_convergence, run({"loss": np.linspace(8e-6, 6.5e-6, 10)}, update=3e-4, loss=8e-6, guess=2.3)) is None
+
+
 def test_a_trial_tells_a_slow_rate_from_noise():
     losses = [2.38, 2.33, 2.28, 2.25, 2.23, 2.21, 2.20, 2.19, 2.187, 2.184]  # a rate that comes down, too
     assert said(slow_convergence, run({"loss": losses}, update=3e-4)) is None

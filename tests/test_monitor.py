@@ -37,6 +37,18 @@ def test_training_is_bit_for_bit_the_same(name):
     assert ended[0][1] == ended[1][1]
 
 
+def test_gradients_that_are_products_are_rounded_the_same():
+    """TensorFlow folds the product that a gradient is, as of the gain of a normalization, into that of the step."""
+    ended = []
+    for monitor in ([], [GradientMonitor(every=1)]):
+        keras.utils.set_random_seed(0)
+        layers = [L.Flatten(), L.Dense(8, activation="relu"), L.BatchNormalization(), L.Dense(3)]
+        model = keras.Sequential([L.Input((6, 6, 1)), *layers])
+        fit(model, keras.optimizers.SGD(0.05, momentum=0.9), monitor)
+        ended.append(values(model))
+    assert same(*ended)
+
+
 @pytest.mark.parametrize("name", ["adamw", pytest.param("adam", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", [pytest.param(mode, marks=[pytest.mark.slow] if "jit_compile" in mode else []) for mode in MODES[1:]], ids=str)
 def test_training_is_the_same_in_every_mode(mode, name):

@@ -28,6 +28,7 @@ else:
 
 STATISTICS = 5  # per weight: gradient norm (-1: no gradient), weight norm, update norm, share of zeros, share of non-finite entries
 TWIN = "_keras_optlab_measuring"
+FOLDED = ("Add", "AddN", "AddV2", "Cast", "Identity", "Mul", "Neg", "RealDiv", "Reshape", "Sub")  # TensorFlow's operations that it folds into others
 Measured = namedtuple("Measured", "logs sample")
 _caught = threading.local()  # MirroredStrategy traces each replica in a thread of its own
 
@@ -256,8 +257,7 @@ def _swapped(thing, **members):
 
 def true_gradients(optimizer, grads, weights) -> list:
     """What the optimizer sees: dense, summed over replicas, without loss scale, averaged over the accumulated micro-batches so far."""
-    grads = [None if g is None else _dense(g, w) for g, w in zip(grads, weights)]
-    grads = _reduced(grads)
+    grads = _reduced([None if g is None else _dense(g, w) for g, w in zip(grads, weights)])
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # LossScaleOptimizer
     scale = ops.convert_to_tensor(optimizer.dynamic_scale) if hasattr(optimizer, "dynamic_scale") else inner.loss_scale_factor
     if scale is not None:
@@ -304,8 +304,21 @@ def _zero_shares(G):
 def _dense(g, weight):
     """float32, duplicate rows of a sparse gradient summed."""
     if BACKEND == "tensorflow" and isinstance(g, tf.IndexedSlices):
-        g = tf.math.unsorted_segment_sum(g.values, g.indices, weight.shape[0])
-    return ops.cast(g, "float32")
+        g = tf.math.unsorted_segment_sum(_apart(g.values), g.indices, weight.shape[0])
+    return ops.cast(_apart(g) if BACKEND == "tensorflow" else g, "float32")
+
+
+def _apart(g, depth=8):
+    """The same number by operations of its own, where it is made of others that TensorFlow would fold into the optimizer's.
+
+    TensorFlow reorders products and sums in a graph as long as nothing else reads what is between them, so that a gradient which is measured as well would
+    be rounded in another way than one which is not. Equal operations are made one again unless their attributes differ.
+    """
+    if not (depth and tf.is_symbolic_tensor(g) and g.op.type in FOLDED and g.graph is tf.compat.v1.get_default_graph()):
+        return g
+    attributes = {**g.op.node_def.attr, TWIN: tf.compat.v1.AttrValue(b=True)}
+    made = g.graph.create_op(g.op.type, [_apart(x, depth - 1) for x in g.op.inputs], [x.dtype for x in g.op.outputs], attrs=attributes)
+    return made.outputs[g.value_index]
 
 
 def _reduced(grads) -> list:

@@ -24,7 +24,8 @@ def find(record: Record) -> list[Finding]:
         return []
     ends, losses = pieces(record)
     for name, steps, values in (("gradient", np.array(record.steps)[applied], record.total()[applied]), ("loss", ends, np.abs(losses))):
-        for i in range(AROUND, len(values) - AFTER):
+        risen = values[AROUND:-AFTER] >= TIMES / 2 * values[AROUND - 1 : -AFTER - 1]  # this is asked at each measured step: the rest only where it may be true
+        for i in AROUND + np.flatnonzero(risen):
             before, after = values[i - AROUND : i], values[i + 1 :]
             usual = float(np.median(before))
             if steps[i] <= record.steps[0] + WARM_UP or not np.isfinite([*before, values[i]]).all() or not usual > 0:

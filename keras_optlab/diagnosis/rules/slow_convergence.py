@@ -7,13 +7,14 @@ fell in the first or more (or a trial on one batch has shown that Adam learns it
 well), it is above FAR of the loss it began with or of guessing, whichever is less, at the pace of the last half as many epochs again would not bring it below
 NEAR of that, and in the typical measured step no layer moves by more than SMALL of its weights (healthy: about 1e-3).
 Not to be confused with: noise in the data, towards which a loss comes to rest; a plateau (`underfitting`, `vanishing-gradient`), a schedule that has come to
-its end, fine-tuning (it begins low), a rate with which nothing is learned (`learning-rate-too-low`).
+its end, fine-tuning (it begins low, WELL below guessing), a rate with which nothing is learned (`learning-rate-too-low`).
 """
 
 import numpy as np
 
 from keras_optlab.diagnosis.curves import begun, curve, movement, over, step_after
 from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import WELL, gained
 from keras_optlab.diagnosis.record import Record
 
 CODE = "slow-convergence"
@@ -23,6 +24,8 @@ EPOCHS, STEPS, STEADY, FAR, NEAR, SMALL, PACE = 4, 50, 0.9, 0.6, 0.4, 7e-4, 0.25
 def find(record: Record) -> list[Finding]:
     losses = curve(record, "loss")
     if len(losses) < EPOCHS or not over(record) or not len(record) or record.steps[-1] < STEPS or not np.isfinite(begun(record)):
+        return []
+    if (gained(record) or 0) > WELL:
         return []
     half = losses[len(losses) // 2 :]
     first = max(begun(record), 1e-12)
