@@ -319,6 +319,21 @@ def test_facts_of_a_model():
     assert not facts["inputs"]["treated"] and facts["inputs"]["layer"] == kernels[0]["name"]
 
 
+@pytest.mark.parametrize(
+    ("layers", "first"),
+    [
+        ([L.LSTM(4, name="reads")], "reads"),
+        ([L.Reshape((4, 2)), L.Bidirectional(L.GRU(4), name="reads")], "reads"),
+        ([L.SeparableConv1D(4, 2, name="reads")], "reads"),
+        ([L.Rescaling(1 / 255), L.LSTM(4)], None),
+        ([L.LayerNormalization(), L.LSTM(4)], None),
+    ],
+)
+def test_which_layer_reads_the_inputs_as_they_are(layers, first):
+    facts = model_facts(keras.Sequential([L.Input((8, 1)), *layers]))["inputs"]
+    assert facts["treated"] == (first is None) and (first is None or facts["layer"] == first)
+
+
 def test_layers_that_were_added_one_by_one_are_known_too():
     model = keras.Sequential()
     for layer in (L.Input((2,)), L.Dense(8), L.Dropout(0.1), L.Dense(1), L.Activation("sigmoid")):

@@ -34,10 +34,8 @@ UNTOUCHED = (
     L.ZeroPadding2D,
     L.MaxPooling2D,
     L.AveragePooling2D,
-    *WEIGHTED,
-    L.LSTM,
-    L.GRU,
 )
+READING = (*WEIGHTED, L.RNN, L.Bidirectional, L.DepthwiseConv1D, L.DepthwiseConv2D, L.SeparableConv1D, L.SeparableConv2D)  # take numbers as they are
 SPENT = 0.01  # of its largest rate: what a schedule leaves when it is over
 PLAIN = (L.InputLayer, L.Rescaling, L.Normalization, L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.AveragePooling1D, L.AveragePooling2D, L.Concatenate)
 MERGING = (L.Add, L.Average, L.Concatenate, L.Multiply, L.Dot, L.Subtract, L.Maximum, L.Minimum)
@@ -209,7 +207,7 @@ def _inputs(every) -> dict:
     for layer in every:
         if isinstance(layer, L.Embedding):
             return {"treated": True, "rows": int(layer.input_dim), "layer": layer.name}
-        if isinstance(layer, WEIGHTED) and layer.weights:
+        if isinstance(layer, READING) and layer.weights:
             return {"treated": False, "rows": None, "layer": layer.name}
         if not isinstance(layer, UNTOUCHED):
             return {"treated": True, "rows": None, "layer": layer.name}
