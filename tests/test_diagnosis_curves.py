@@ -10,6 +10,7 @@ from keras_optlab.diagnosis.rules import (
     RULES,
     clipped_loss,
     gradient_spike,
+    learning_rate_too_high,
     learning_rate_too_low,
     missing_normalization,
     oscillating_loss,
@@ -331,6 +332,12 @@ FAILED = {"learned": False, "verdicts": {"adam": False}, "loss": [1e5] * 30, "ga
 )
 def test_missing_normalization(facts, expected):
     assert said(missing_normalization, run(**facts)) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("SGD", "warning"), ("Ftrl", None)])
+def test_an_optimizer_that_forgets_its_initial_weights_is_not_too_fast(name, expected):
+    made = run(update=3.0, probe=FAILED | {"verdicts": {"adam": True}, "loss": [2.3] * 30}, optimizer={"name": name, "learning_rate": 0.1, "over": None})
+    assert said(learning_rate_too_high, made) == expected
 
 
 def test_what_is_to_go_on_is_not_judged_by_its_end():

@@ -5,7 +5,7 @@ Thresholds: the loss rose above WORSE times its first value or was not finite, o
 (healthy: about 1e-3, in the first steps of Adam .02); and the batch was not learned, while Adam learned it. Where the batch was learned, or none was tried:
 steps above FAST, and a run that stands.
 Not to be confused with: inputs out of range (then the given optimizer learns from standardized ones), a head that fits no loss (then Adam does not learn
-either).
+either), the first step of FTRL, which leaves nothing of the initial weights at any rate.
 """
 
 import numpy as np
@@ -22,6 +22,8 @@ WORSE, FAST = 2.0, 0.2
 
 def find(record: Record) -> list[Finding]:
     probe, moved = record.facts.get("probe") or {}, float(movement(record)[:3].max(initial=0))
+    if (record.facts.get("optimizer") or {}).get("name") == "Ftrl":
+        moved = 0.0
     tried = probe.get("learned") is False
     losses = probe["loss"] if tried else record.loss
     if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST):
