@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import BACKEND, SLOW_HERE
 from keras import layers as L
+from keras import ops
 from keras.optimizers import SGD, Adam
 from sklearn.datasets import load_digits, load_wine
 
@@ -332,6 +333,59 @@ def test_facts_of_a_model():
 def test_which_layer_reads_the_inputs_as_they_are(layers, first):
     facts = model_facts(keras.Sequential([L.Input((8, 1)), *layers]))["inputs"]
     assert facts["treated"] == (first is None) and (first is None or facts["layer"] == first)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, units=1, activation="softmax"):
+        super().__init__()
+        self.hidden, self.head = L.Dense(8, "relu"), L.Dense(units, activation)
+
+    def call(self, inputs):
+        return self.head(self.hidden(inputs))
+
+
+def with_operation():
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, ops.softmax(L.Dense(1)(inputs)))
+
+
+@pytest.mark.parametrize("make", [Subclassed, with_operation])
+def test_heads_that_are_no_layers_of_a_graph_are_judged(make):
+    model, x, y = make(), X[:64], (X[:64, 0] > 0).astype("int64")
+    model.compile("adam", "binary_crossentropy")
+    model(x[:2])
+    before = [np.array(v) for v in model.get_weights()]
+    (found,) = keras_optlab.diagnose(model, x, y)
+    assert (found.code, found.severity) == ("wrong-head", "error") and found.layer == (model.head.name if make is Subclassed else None)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+class Recommender(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.users, self.films = L.Embedding(5, 2), L.Embedding(50, 2)
+
+    def call(self, inputs):
+        return ops.sum(self.users(inputs[:, 0]) * self.films(inputs[:, 1]), -1, keepdims=True)
+
+
+def of_a_slice():
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, L.Dense(1)(L.Concatenate()([L.Flatten()(L.Embedding(5, 2)(inputs[:, :1])), inputs[:, 1:]])))
+
+
+@pytest.mark.parametrize(("make", "x"), [(Recommender, np.array([[4, 49], [0, 7]] * 9)), (of_a_slice, np.array([[4.0, 49.0, -3.0], [0.0, 7.0, 9.0]] * 9))])
+def test_an_embedding_that_does_not_read_the_inputs_themselves(make, x):
+    model = make()
+    model(x[:2])
+    record = Record()
+    record.facts |= model_facts(model)
+    record.facts["data"] = data_facts.data_facts({"x": x}, {"y": x[:, 0]})
+    assert "bad-input-range" not in [f.code for f in examine(record) if f.severity != "info"]
+
+
+def test_one_weight_says_nothing_of_how_weights_were_drawn():
+    assert "scale" not in model_facts(keras.Sequential([L.Input((1,)), L.Dense(1)]))["layers"][0]
 
 
 def test_layers_that_were_added_one_by_one_are_known_too():

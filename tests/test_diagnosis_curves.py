@@ -5,9 +5,11 @@ import pytest
 
 from keras_optlab.diagnosis import Record, examine
 from keras_optlab.diagnosis.curves import curve, pieces
+from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, spread, stands
 from keras_optlab.diagnosis.rules import (
     FOLLOWS_FROM,
     RULES,
+    bad_labels,
     clipped_loss,
     gradient_spike,
     learning_rate_too_high,
@@ -19,7 +21,10 @@ from keras_optlab.diagnosis.rules import (
     slow_convergence,
     unchanged_weights,
     underfitting,
+    wrong_head,
+    wrong_loss,
 )
+from keras_optlab.training.data_facts import data_facts
 
 GUESS = float(np.log(10))
 LAYERS = ("first", "last")
@@ -332,6 +337,67 @@ FAILED = {"learned": False, "verdicts": {"adam": False}, "loss": [1e5] * 30, "ga
 )
 def test_missing_normalization(facts, expected):
     assert said(missing_normalization, run(**facts)) == expected
+
+
+NUMBERS = {"losses": [{"name": "mean_squared_error", "from_logits": False}], "outputs": [HEAD["outputs"][0] | {"shape": [1], "activation": "linear"}]}
+
+
+def of_numbers(targets, **facts):
+    targets = np.array(targets)
+    return NUMBERS | {"guess": None, "data": data_facts({"x": targets}, {"y": targets})} | facts
+
+
+@pytest.mark.parametrize(
+    ("losses", "epochs", "expected"),
+    [
+        ([161.0, 40.0, 12.0, 6.0], 12, False),  # pixels, with which it takes some epochs to come down to guessing
+        ([161.0, 2.4, 2.33, 2.31], 12, True),
+        ([161.0, 40.0, 12.0, 6.0], 4, True),  # and that is the end
+        ([2.3, 2.29, 2.28, 1.9], 12, False),
+    ],
+)
+def test_a_run_that_still_falls_does_not_stand(losses, epochs, expected):
+    assert stands(run({"loss": losses}, loss=losses[0], guess=GUESS, epochs=epochs)) is expected
+
+
+def test_numbers_are_learned_below_their_spread_whatever_the_loss_began_with():
+    targets = np.linspace(-3, 3, 100)  # a spread of 3.06
+    fell = lambda end: gained(run({"loss": [9e6, end]}, loss=9e6, **of_numbers(targets)))
+    assert fell(2.0) > 0.9 and fell(3.0) < LEARNED and fell(840.0) == -1
+
+
+def test_squares_of_two_classes_have_a_spread():
+    standing, learning = (run({"loss": [0.26, end]}, loss=0.26, **of_numbers([0, 1] * 50)) for end in (0.251, 0.1))
+    assert spread(standing) == pytest.approx(0.25) and gained(standing) < LEARNED < WELL < gained(learning)
+
+
+@pytest.mark.parametrize(("targets", "expected"), [([0.7, 1.2, 0.0, 0.3], "info"), ([0.0, 5.0, 2.5, 1.0], "error")])
+def test_noisy_labels_of_a_binary_crossentropy(targets, expected):
+    facts = of_numbers(targets * 10, losses=[{"name": "binary_crossentropy", "from_logits": False}])
+    assert {f.severity for f in wrong_loss.find(run(**facts))} == {expected}
+
+
+@pytest.mark.parametrize(("own", "expected"), [(False, "error"), (True, "info")])
+def test_targets_that_a_loss_of_ones_own_may_leave_out(own, expected):
+    facts = of_numbers([1.0, np.nan, 3.0]) | ({"losses": [None]} if own else {})
+    assert [f.severity for f in bad_labels.find(run(**facts))] == [expected]
+
+
+@pytest.mark.parametrize(("frozen", "expected"), [(False, "warning"), (True, "info")])
+def test_labels_that_are_all_alike_beside_frozen_layers(frozen, expected):
+    facts = of_numbers([1] * 40, losses=[{"name": "binary_crossentropy", "from_logits": False}], trainable={"weights": 4, "all": 8, "frozen": frozen})
+    assert [f.severity for f in bad_labels.find(run(**facts))] == [expected]
+
+
+@pytest.mark.parametrize(("function", "scale", "end", "expected"), [("tanh", 1.1, 0.5, None), ("tanh", 3.0, 4.0, "error"), ("tanh", 3.0, 1.0, "info")])
+def test_a_bounded_head_that_reaches_most_targets(function, scale, end, expected):
+    targets = scale * np.sin(np.linspace(0, 20, 400))
+    facts = of_numbers(targets) | {"outputs": [NUMBERS["outputs"][0] | {"activation": function}]}
+    assert said_of(wrong_head.find(run({"loss": [5.0, end]}, loss=5.0, **facts))) == expected
+
+
+def said_of(found):
+    return found[0].severity if found else None
 
 
 @pytest.mark.parametrize(("name", "expected"), [("SGD", "warning"), ("Ftrl", None)])

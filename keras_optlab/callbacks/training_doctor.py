@@ -14,21 +14,21 @@ import numpy as np
 from keras_optlab import report as page
 from keras_optlab.callbacks.gradient_monitor import RECENT, GradientMonitor
 from keras_optlab.diagnosis import TrainingWarning, examine
-from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, guess, spread
+from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, guess, needed, over, spread
 from keras_optlab.diagnosis.rules import RULES, STATIC, input_bound, ordered
 from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.acts import Act, Acts
 from keras_optlab.training.facts import distributed
-from keras_optlab.training.look import look
+from keras_optlab.training.look import look, seen_outputs
 from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.probe import EXAMPLES, kept, penalty, probe, rates
 
 READ = 2000  # examples of arrays that are read
 MOST = 20_000_000  # weights of a model that is tried
-ACTIVATIONS, ACTS = "the activations", "what could be done while training"
+ACTIVATIONS, OUTPUTS, ACTS = "the activations", "the outputs", "what could be done while training"
 AT_THE_END = ("slow-convergence", "oscillating-loss", "gradient-spike")
 SLOW = 0.01  # seconds of a step from which on it may be the input
 WORSE = 1.5  # times the loss of training: a validation that goes badly
@@ -189,6 +189,7 @@ class TrainingDoctor(GradientMonitor):
     def on_epoch_end(self, epoch, logs=None):
         self._end_pace()
         self._weigh()
+        self._see_outputs()
         if self._looking + self._one_look <= LOOKS * (time.monotonic() - self._begun):
             self._look()
         super().on_epoch_end(epoch, logs)
@@ -229,6 +230,7 @@ class TrainingDoctor(GradientMonitor):
         if given.get("x") is not None and not (data_facts.is_stream(given["x"]) or data_facts.is_spent_by_reading(given["x"])):
             self._learn("the data", lambda: self._read(given["x"], given["y"]))
             batch = lambda: min(given["batch_size"] or 32, facts["data"]["examples"])  # 32: of `fit`
+            self._see_outputs()
             if "data" in facts:
                 self._learn("the memory", lambda: facts.update(memory=memory_facts(self.model, batch())))
             held_out = given.get("validation_data")
@@ -238,6 +240,22 @@ class TrainingDoctor(GradientMonitor):
         self._weigh()
         self._unseen = True
         self._tell()  # `fit` may raise at its first step
+
+    def _see_outputs(self):
+        """Those of a model that is no graph of layers, from one pass."""
+        facts, own_step = self._record.facts, type(self.model).train_step is not keras.Model.train_step
+        failed = any(one["what"] == OUTPUTS for one in facts.get("unreadable", []))
+        if facts.get("outputs") != [] or self._batch is None or own_step or failed:
+            return
+
+        def see():
+            facts["outputs"] = seen_outputs(self.model, self._batch[0])
+            targets = keras.tree.flatten(self._batch[1])
+            if len(targets) == 1 and targets[0] is not None:
+                facts["guess"] = guess(self._record, targets[0])
+
+        self._learn(OUTPUTS, see)
+        self._unseen = True
 
     def _read(self, x, y, whole: bool = True):
         facts = self._record.facts
@@ -347,12 +365,13 @@ class TrainingDoctor(GradientMonitor):
         if self._tried or self._start is None or self._batch is None or any(f.severity == "error" and f.code in STATIC for f in self.findings):
             return
         self._tried = True
+        guessed = needed(self._record) if over(self._record) else self._record.facts.get("guess")  # numbers are given time to come down from any height
 
         def trial():
             with kept(self.model):
                 for variable, value in zip(self.model.variables, self._start, strict=True):
                     variable.assign(value)
-                self._record.facts["probe"] = probe(self.model, *self._batch, guess=self._record.facts.get("guess"), spread=spread(self._record))
+                self._record.facts["probe"] = probe(self.model, *self._batch, guess=guessed, spread=spread(self._record))
 
         self._learn("a trial training", trial)
         self._unseen = True

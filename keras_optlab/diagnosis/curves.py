@@ -17,11 +17,6 @@ def curve(record: Record, name: str) -> np.ndarray:
     return values - np.linspace(*penalties, len(values))
 
 
-def over(record: Record) -> bool:
-    """Whether the run has come to its end, as far as it is known how many epochs it is to have."""
-    return len(record.logs.get("loss", [])) >= record.facts.get("epochs", 0)
-
-
 def begun(record: Record) -> float:
     """The loss that a run has to get below: that of the first samples, of which a single one may be of one easy example, or of guessing where that is less."""
     first = [loss - record.facts.get("penalty", (0.0, 0.0))[0] for loss in record.loss[:3] if np.isfinite(loss)]

@@ -13,6 +13,7 @@ BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 DISTANCE = ("mean_squared_error", "mean_absolute_error", "mean_squared_logarithmic_error", "mean_absolute_percentage_error", "huber", "log_cosh")
 TRIED = 50  # steps after which a run that has brought nothing is stuck
 LEARNED, WELL = 0.1, 0.5  # share of the loss that must be gone, for something and for much to be learned
+FALLING = 0.95  # of the loss of the epoch before: a run that may yet come below guessing
 SHARES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")  # functions that give probabilities
 
 
@@ -86,7 +87,9 @@ def gained(record: Record) -> float | None:
     if not sampled and not logged:
         return None
     first, last = record.facts.get("penalty", (0.0, 0.0))
-    return share_gained((sampled or logged)[0] - first, (logged or sampled)[-1] - last, record.facts.get("guess"), spread(record))
+    guessed, now = spread(record), (logged or sampled)[-1] - last
+    share = share_gained((sampled or logged)[0] - first, now, record.facts.get("guess"), guessed)
+    return share if guessed is None or now <= (1 - LEARNED) * guessed else min(share, _share(guessed, now))  # whatever height numbers have fallen from
 
 
 def share_gained(first: float, now: float, guess: float | None, spread: float | None) -> float:
@@ -95,6 +98,10 @@ def share_gained(first: float, now: float, guess: float | None, spread: float | 
     -1 where it is not finite. So a model that comes trained has gained, and one whose loss falls from an absurd height to that of guessing has not.
     """
     begun = max(first, spread or -math.inf) if guess is None else guess
+    return _share(begun, now)
+
+
+def _share(begun: float, now: float) -> float:
     return max(-1.0, (begun - now) / max(abs(begun), 1e-7)) if math.isfinite(now) and math.isfinite(begun) else -1.0
 
 
@@ -104,15 +111,28 @@ def stuck(record: Record) -> bool:
 
 
 def stands(record: Record) -> bool:
-    """Whether the run itself has brought nothing in `TRIED` steps."""
+    """Whether the run itself has brought nothing in `TRIED` steps, and its loss does not fall any more."""
     so_far = gained(record)
-    return so_far is not None and len(record) > 0 and record.steps[-1] - record.steps[0] >= TRIED and so_far <= LEARNED
+    return so_far is not None and len(record) > 0 and record.steps[-1] - record.steps[0] >= TRIED and so_far <= LEARNED and (over(record) or not falls(record))
+
+
+def over(record: Record) -> bool:
+    """Whether the run has come to its end, as far as it is known how many epochs it is to have."""
+    return len(record.logs.get("loss", [])) >= record.facts.get("epochs", 0)
+
+
+def falls(record: Record) -> bool:
+    """Whether the last epoch, or before the second one ends the last sample, was better than the one before."""
+    logged = record.logs.get("loss", [])
+    losses = logged if len(logged) > 1 else record.loss
+    return len(losses) > 1 and losses[-1] <= FALLING * losses[-2]
 
 
 def spread(record: Record) -> float | None:
-    """The loss of always naming the mean of targets that are numbers; `None` where there are none or the loss is another one."""
+    """The loss of always naming the mean of targets that are numbers, or those of one unit; `None` where there are none or the loss is another one."""
     found = heads(record)
-    deviation = found[0].target.get("std") if len(found) == 1 and found[0].target and not found[0].labels else None
+    number = len(found) == 1 and found[0].target and (not found[0].labels or found[0].units == 1)
+    deviation = found[0].target.get("std") if number else None
     return {"mean_squared_error": deviation**2, "mean_absolute_error": 0.8 * deviation}.get(found[0].loss) if deviation else None
 
 

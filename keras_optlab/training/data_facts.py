@@ -52,9 +52,9 @@ def data_facts(inputs: dict[str, np.ndarray], targets: dict[str, np.ndarray], wh
     Returns:
         "examples", "targets": how many. "whole": whether these are all. "x": for each input `{"name", "shape", "dtype", "min", "max", "mean", "std", "rms",
         "typical", "nonfinite"}`; "typical" is the median over examples of their own root mean squares, the last one the share of NaN and infinity, which the
-        others leave out. "y": for each target the same, and "integer" (whether all are
-        whole numbers), "classes" (how many different ones, or columns where each row is one-hot; `None` for none or too many), "largest" (share of the largest
-        class), "one_hot", "row_sum" (least and most sum of a row, where there are several columns).
+        others leave out. "y": for each target the same, and "low" and "high" (between which nine tenths lie), "integer" (whether all are whole numbers),
+        "classes" (how many different ones, or columns where each row is one-hot; `None` for none or too many), "largest" (share of the largest class),
+        "one_hot", "row_sum" (least and most sum of a row, where there are several columns).
     """
     sides = [*inputs.values(), *targets.values()]
     return {
@@ -153,12 +153,13 @@ def _numbers(name: str, array: np.ndarray) -> dict:
 
 
 def _labels(array: np.ndarray) -> dict:
-    facts = {"integer": False, "classes": None, "largest": None, "one_hot": False, "row_sum": None}
+    facts: dict = {"integer": False, "classes": None, "largest": None, "one_hot": False, "row_sum": None}
     part = _part(array.reshape(1) if array.ndim == 0 else array)
     good = part[np.isfinite(part)]
     if not good.size:
         return facts
     facts["integer"] = bool((good == np.round(good)).all())
+    facts |= dict(zip(("low", "high"), np.quantile(good, (0.05, 0.95)).tolist()))
     flat = part.ndim == 1 or part.ndim == 2 and part.shape[1] == 1
     if flat and facts["integer"]:
         values, counts = np.unique(good, return_counts=True)

@@ -12,6 +12,7 @@ from keras import layers as L
 
 from keras_optlab.diagnosis.rules.dead_units import CUT_OFF
 from keras_optlab.training import keras_seams as seams
+from keras_optlab.training.model_facts import function_of
 from keras_optlab.training.resume import random_state, set_random_state
 
 LAYERS = 300  # most that are looked at: the first and the last ones
@@ -61,12 +62,32 @@ def look(model, x, y=None) -> dict:
     watch = _Watch(model)
     with restored(model), watch, _no_gradient():
         begun = time.perf_counter()
-        outputs = model(x, training=False) if "training" in inspect.signature(model.call).parameters else model(x)
-        outputs = keras.tree.map_structure(_numbers, outputs)
+        outputs = keras.tree.map_structure(_numbers, _called(model, x))
         seconds = time.perf_counter() - begun - watch.seconds
         predictions = _predictions(model, outputs, y)
     examples = len(keras.tree.flatten(x)[0])
     return {"examples": examples, "seconds": seconds, "layers": watch.layers, "predictions": predictions, "batch_norm": watch.batch_norm}
+
+
+def seen_outputs(model, x) -> list[dict]:
+    """Outputs of a model that is no graph of layers, as `model_facts` has them: what made them in one forward pass, which leaves nothing behind."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+    watch = _Watch(model)
+    with restored(model), watch, _no_gradient():
+        outputs = _called(model, x)
+    names = list(outputs) if isinstance(outputs, dict) else [f"output_{i}" for i in range(len(keras.tree.flatten(outputs)))]
+    makers = {id(made): layer for made, layer in watch.made}
+    found = []
+    for name, made in zip(names, keras.tree.flatten(outputs)):
+        layer = makers.get(id(made))
+        head = {"layer": layer.name, "activation": function_of(layer)} if layer else {"layer": None, "activation": None}
+        found.append({"name": name, "shape": [int(n) for n in made.shape[1:]], **head, "end": []})
+    return found
+
+
+def _called(model, x):
+    return model(x, training=False) if "training" in inspect.signature(model.call).parameters else model(x)
 
 
 class _Watch:
@@ -74,6 +95,7 @@ class _Watch:
 
     def __init__(self, model):
         self.model, self.layers, self.batch_norm, self.seconds = model, {}, {}, 0.0
+        self.made = []  # what each layer has given, and the layer
 
     def __enter__(self):
         self.replaced, names = [], set()
@@ -100,6 +122,7 @@ class _Watch:
         @functools.wraps(call)
         def watched(*args, **kwargs):
             outputs = call(*args, **kwargs)
+            self.made.append((outputs, layer))
             if name not in self.layers and (values := _numbers(outputs)) is not None:  # waits for the device, and so belongs to the pass
                 begun = time.perf_counter()
                 self.layers[name] = _statistics(_channels_last(layer, values), _function(layer))

@@ -22,6 +22,7 @@ LINEAR = (
     L.ZeroPadding2D,
     L.Cropping2D,
 )
+OPERATIONS = ("softmax", "sigmoid", "tanh", "relu", "softplus")
 FUNCTIONS = (L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU, L.Softmax)
 SAME = (L.Flatten, L.Reshape, L.Permute, L.Dropout, L.RepeatVector)  # what leaves the numbers of a head as they are
 UNTOUCHED = (
@@ -36,6 +37,7 @@ UNTOUCHED = (
     L.AveragePooling2D,
 )
 READING = (*WEIGHTED, L.RNN, L.Bidirectional, L.DepthwiseConv1D, L.DepthwiseConv2D, L.SeparableConv1D, L.SeparableConv2D)  # take numbers as they are
+FEWEST = 8  # numbers of a kernel whose deviation tells how it was drawn
 SPENT = 0.01  # of its largest rate: what a schedule leaves when it is over
 PLAIN = (L.InputLayer, L.Rescaling, L.Normalization, L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.AveragePooling1D, L.AveragePooling2D, L.Concatenate)
 MERGING = (L.Add, L.Average, L.Concatenate, L.Multiply, L.Dot, L.Subtract, L.Maximum, L.Minimum)
@@ -54,8 +56,9 @@ def model_facts(model) -> dict:
         "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all behind it, empty where one of them is not known. "losses": `{"name",
         "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated", "rows"}`:
         whether a layer stands before the weights that may bring numbers into range, and how many rows the embedding has that reads whole numbers. "trainable":
-        `{"weights", "all"}`, how many are to be trained. "levelled": whether some layer normalizes, adds or joins, so that depth alone makes numbers neither
-        grow nor shrink. "row": whether each layer is read by the next one alone. "linear": whether none but the last layers has a function that is not linear.
+        `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is not. "levelled": whether some layer normalizes, adds or joins, so
+        that depth alone makes numbers neither grow nor shrink. "row": whether each layer is read by the next one alone. "linear": whether none but the last
+        layers has a function that is not linear.
     """
     readers = followers(model)
     every = [layer for layer in seams.layers(model) if not isinstance(layer, keras.Model)]
@@ -66,15 +69,15 @@ def model_facts(model) -> dict:
         "outputs": outputs,
         "losses": _losses(model),
         "optimizer": _optimizer(getattr(model, "optimizer", None)),
-        "inputs": _inputs(every),
+        "inputs": _inputs(model, every),
         "linear": bool(ends)
         and all(
             isinstance(layer, (*LINEAR, *PLAIN, L.Add, L.Average, L.Subtract))
             or isinstance(layer, (*WEIGHTED, *FUNCTIONS))
-            and (_function(layer) == "linear" or layer.name in ends)
+            and (function_of(layer) == "linear" or layer.name in ends)
             for layer in every
         ),
-        "trainable": {"weights": len(model.trainable_variables), "all": len(model.weights)},
+        "trainable": {"weights": len(model.trainable_variables), "all": len(model.weights), "frozen": any(x.weights and not x.trainable for x in every)},
         "levelled": any(isinstance(layer, LEVELLING) for layer in every),
         "row": sum(id(layer) not in readers and not isinstance(layer, L.InputLayer) for layer in every) <= 1 and not any(isinstance(x, MERGING) for x in every),
     }
@@ -111,7 +114,7 @@ def _layer(layer, readers) -> dict:
     if isinstance(layer, WEIGHTED):
         facts["activation"], facts["into"] = _after(layer, readers)
         follower = readers.get(id(layer))
-        if getattr(layer, "use_bias", False) and _function(layer) == "linear" and isinstance(follower, L.BatchNormalization) and follower.trainable:
+        if getattr(layer, "use_bias", False) and function_of(layer) == "linear" and isinstance(follower, L.BatchNormalization) and follower.trainable:
             facts["idle_bias"] = True
         kernel = layer.kernel if layer.built else None
         if kernel is not None and len(kernel.shape) > 1:
@@ -119,13 +122,14 @@ def _layer(layer, readers) -> dict:
             transposed = "Transpose" in type(layer).__name__
             facts["units"], width = (kernel.shape[-2], kernel.shape[-1]) if transposed else (kernel.shape[-1], kernel.shape[-2])
             facts["inputs"] = int(width * np.prod(kernel.shape[:-2]))
-            facts["scale"], facts["constant"] = float(value.std() * facts["inputs"] ** 0.5), bool(value.size > 1 and np.ptp(value) == 0)
+            if value.size >= FEWEST:  # else chance says what they deviate by
+                facts["scale"], facts["constant"] = float(value.std() * facts["inputs"] ** 0.5), bool(np.ptp(value) == 0)
     return facts
 
 
 def _after(layer, readers) -> tuple[str | None, str | None]:
     """The first function behind a layer that is not linear, and the layer with weights that reads it through none."""
-    name = _function(layer)
+    name = function_of(layer)
     while name == "linear":
         layer = readers.get(id(layer))
         if layer is None:
@@ -134,11 +138,11 @@ def _after(layer, readers) -> tuple[str | None, str | None]:
             return "linear", layer.name
         if not isinstance(layer, (*LINEAR, *FUNCTIONS)):
             return None, None
-        name = _function(layer)
+        name = function_of(layer)
     return name, None
 
 
-def _function(layer) -> str | None:
+def function_of(layer) -> str | None:
     """The name of a layer's own activation, "linear" for none; `None` where it is not known."""
     if isinstance(layer, FUNCTIONS) and not isinstance(layer, L.Activation):
         return type(layer).__name__.lower()
@@ -147,7 +151,8 @@ def _function(layer) -> str | None:
 
 
 def _outputs(model, every, readers) -> list[dict]:
-    makers = {id(x): layer for layer in every for x in keras.tree.flatten(symbolic(layer, "output"))}
+    operations = [*getattr(model, "operations", []), *every]  # of which `keras.ops` makes some that are no layers
+    makers = {id(x): one for one in operations for x in keras.tree.flatten(symbolic(one, "output"))}
     before = {id(readers[id(layer)]): layer for layer in every if id(layer) in readers}
     try:
         outputs = keras.tree.flatten(model.outputs) if getattr(model, "outputs", None) else []
@@ -165,7 +170,7 @@ def _end(before, layer) -> list[dict]:
         layer = before.get(id(layer))
     if not isinstance(layer, WEIGHTED):
         return []
-    return [{"name": one.name, "kind": type(one).__name__, "activation": _function(one)} for one in [layer, *end]]
+    return [{"name": one.name, "kind": type(one).__name__, "activation": function_of(one)} for one in [layer, *end]]
 
 
 def _head(makers, x) -> dict:
@@ -174,8 +179,10 @@ def _head(makers, x) -> dict:
     while isinstance(layer, SAME):
         (x,) = keras.tree.flatten(layer.input)
         layer = makers.get(id(x))
-    known = isinstance(layer, (*WEIGHTED, *FUNCTIONS))
-    return {"layer": layer.name if known else None, "activation": _function(layer) if known else None}
+    if isinstance(layer, (*WEIGHTED, *FUNCTIONS)):
+        return {"layer": layer.name, "activation": function_of(layer)}
+    name = type(layer).__name__.lower()  # of an operation
+    return {"layer": None, "activation": name if name in OPERATIONS else None}
 
 
 def _losses(model) -> list[dict | None]:
@@ -203,8 +210,16 @@ def _loss(loss) -> dict | None:
     return {"name": name, "from_logits": bool(config.get("from_logits", False))} if known else None
 
 
-def _inputs(every) -> dict:
+def _inputs(model, every) -> dict:
+    """What becomes of the inputs first. In a graph only what reads them counts; elsewhere the order of layers tells, but not which of several embeddings."""
+    graph = bool(getattr(model, "inputs", None)) and not isinstance(model, keras.Sequential) and not any(isinstance(x, keras.Model) for x in model.layers)
+    known = {id(x) for x in keras.tree.flatten(model.inputs)} if graph else set()
+    if not getattr(model, "inputs", None) and sum(isinstance(x, L.Embedding) for x in every) > 1:
+        return {"treated": True, "rows": None, "layer": None}
     for layer in every:
+        if graph and not isinstance(layer, L.InputLayer) and not known & {id(x) for x in keras.tree.flatten(symbolic(layer, "input"))}:
+            continue
+        known |= {id(x) for x in keras.tree.flatten(symbolic(layer, "output"))}
         if isinstance(layer, L.Embedding):
             return {"treated": True, "rows": int(layer.input_dim), "layer": layer.name}
         if isinstance(layer, READING) and layer.weights:

@@ -3,6 +3,7 @@
 Needs: range, kind and number of the targets, the loss and the units of each output.
 Thresholds: none for NaN, for counts that differ, for class numbers out of range and for masks that were not divided by their largest number; labels that are
 all alike are told of from FEWEST examples on, and only where all data were seen.
+NaN is an info beside a loss of one's own, which may leave it out, and labels that are all alike are one beside frozen layers (a generator learns by them).
 Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
 """
 
@@ -15,15 +16,20 @@ FEWEST = 20
 
 
 def find(record: Record) -> list[Finding]:
-    data = record.facts.get("data", {})
-    found = []
+    data, found = record.facts.get("data", {}), []
+    own = None in record.facts.get("losses", [])
 
     def tell(evidence, message, advice, severity="error", **remedy):
         found.append(Finding(CODE, severity, None, 0, 0, evidence, message, advice, remedy=remedy))
 
     for target in data.get("y", []):
         if target["nonfinite"] > 0:
-            tell({"share": target["nonfinite"], "threshold": 0.0}, f"{target['nonfinite']:.2%} of the targets are NaN or infinite.", NAN)
+            tell(
+                {"share": target["nonfinite"], "threshold": 0.0},
+                f"{target['nonfinite']:.2%} of the targets are NaN or infinite.",
+                NAN,
+                "info" if own else "error",
+            )
     if data.get("targets", data.get("examples")) != data.get("examples"):
         message = f"There are {data['examples']:,} inputs and {data['targets']:,} targets."
         tell(
@@ -48,7 +54,7 @@ def find(record: Record) -> list[Finding]:
                 {"classes": 1.0, "threshold": 2.0},
                 f"All {data['examples']:,} labels are {low:.0f}: there is nothing to learn.",
                 "Look at `np.unique(y)`.",
-                "warning",
+                "info" if record.facts.get("trainable", {}).get("frozen") else "warning",
             )
     return found
 

@@ -9,9 +9,9 @@ Not to be confused with: gradients that grow and stay large (`exploding-gradient
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import over, pieces
+from keras_optlab.diagnosis.curves import pieces
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import needed
+from keras_optlab.diagnosis.heads import needed, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "gradient-spike"

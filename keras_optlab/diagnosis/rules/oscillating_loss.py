@@ -11,8 +11,9 @@ Not to be confused with: the noise of small batches in a run that learns, cyclic
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import begun, curve, movement, over, pieces, step_after
+from keras_optlab.diagnosis.curves import begun, curve, movement, pieces, step_after
 from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "oscillating-loss"

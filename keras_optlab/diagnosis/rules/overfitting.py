@@ -12,9 +12,9 @@ of few validation examples.
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import accuracies, curve, over, step_after
+from keras_optlab.diagnosis.curves import accuracies, curve, step_after
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import needed
+from keras_optlab.diagnosis.heads import needed, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "overfitting"

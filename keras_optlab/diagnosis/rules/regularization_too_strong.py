@@ -8,9 +8,8 @@ Not to be confused with: usual penalties; losses that a model adds for other rea
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import over
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import TRIED, WELL, gained, stands
+from keras_optlab.diagnosis.heads import TRIED, WELL, gained, over, stands
 from keras_optlab.diagnosis.record import Record
 
 CODE = "regularization-too-strong"

@@ -12,9 +12,9 @@ its end, fine-tuning (it begins low, WELL below guessing), a rate with which not
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import begun, curve, movement, over, step_after
+from keras_optlab.diagnosis.curves import begun, curve, movement, step_after
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import WELL, gained
+from keras_optlab.diagnosis.heads import WELL, gained, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "slow-convergence"

@@ -10,8 +10,8 @@ statistics that lag without harm.
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import over
 from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import over
 from keras_optlab.diagnosis.record import Record, predictions
 
 CODE = "stale-batch-norm"

@@ -8,9 +8,9 @@ Not to be confused with: noise in the data (a rest above FAR alone is not told o
 (`oscillating-loss`).
 """
 
-from keras_optlab.diagnosis.curves import accuracies, curve, over, step_after
+from keras_optlab.diagnosis.curves import accuracies, curve, step_after
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import needed
+from keras_optlab.diagnosis.heads import needed, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "underfitting"

@@ -2,7 +2,8 @@
 
 Needs: shape and function of each output, the loss, range and kind of the targets; a trial training for what is only doubtful.
 Thresholds: none where the arithmetic says it all: softmax over one unit is 1 for every input; class numbers beyond the units; more than two classes for one
-sigmoid; one target for the many places of an image or a sequence; targets outside what a bounded function can reach by more than BEYOND of its range. A
+sigmoid; one target for the many places of an image or a sequence; targets outside what a bounded function can reach by more than BEYOND of its range, the
+outermost twentieth on either side left out, or below what a relu gives by BELOW of their root mean square: an info where the run has learned all the same. A
 function that gives no probabilities before a crossentropy that wants them is an error only where a trial training on a batch brought nothing: Keras clips what
 is no probability, and some such heads learn all the same.
 Not to be confused with: a loss that fits no such labels (`wrong-loss`), classes counted from 1 (`bad-labels`), a sigmoid for each class before a categorical
@@ -10,20 +11,20 @@ crossentropy (Keras divides by the sum: it learns).
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, heads, stuck
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, WELL, Head, gained, heads, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "wrong-head"
-BEYOND = 0.05
+BEYOND, BELOW = 0.1, 0.5
 BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
 def find(record: Record) -> list[Finding]:
-    judged = [(head.layer, _judged(head, stuck(record))) for head in heads(record)]
+    judged = [(head.layer, _judged(head, stuck(record), (gained(record) or 0) > WELL)) for head in heads(record)]
     return [Finding(CODE, severity, layer, 0, 0, *told, remedy=remedy) for layer, (severity, *told, remedy) in judged if severity]
 
 
-def _judged(head: Head, is_stuck: bool):
+def _judged(head: Head, is_stuck: bool, learns: bool):
     units, function, target = head.units, head.activation, head.target
     if function == "softmax" and units == 1:
         remedy = {"activation": "linear"} if head.loss in DISTANCE else {"activation": "sigmoid", "loss": "binary_crossentropy"}
@@ -56,15 +57,15 @@ def _judged(head: Head, is_stuck: bool):
         return "error", {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice, {"activation": "sigmoid", "loss": "binary_crossentropy"}
     if head.loss in DISTANCE and function in BOUNDS and target and not (head.labels and units is not None and units > 1):
         low, high = BOUNDS[function]
-        beyond = max(low - target["min"], target["max"] - high) / (high - low)
+        beyond = max(low - target.get("low", target["min"]), target.get("high", target["max"]) - high) / (high - low)
         if beyond > BEYOND:
             message = f"Targets reach from {target['min']:.3g} to {target['max']:.3g}, which a {function} never gives: it stays within {low:g} and {high:g}."
             advice = f"End with `keras.layers.Dense({units})`, without a function, or scale the targets."
-            return "error", {"beyond": beyond, "threshold": BEYOND}, message, advice, {"activation": "linear"}
-    if head.loss in DISTANCE and function in ("relu", "relu6", "softplus") and target and target["min"] < -BEYOND * max(target["rms"], 1e-12):
+            return "info" if learns else "error", {"beyond": beyond, "threshold": BEYOND}, message, advice, {"activation": "linear"}
+    if head.loss in DISTANCE and function in ("relu", "relu6", "softplus") and target and target["min"] < -BELOW * max(target["rms"], 1e-12):
         message = f"Targets go down to {target['min']:.3g}, but a {function} gives nothing below 0."
         advice = f"End with `keras.layers.Dense({units})`, without a function."
-        return "warning", {"least": target["min"], "threshold": 0.0}, message, advice, {"activation": "linear"}
+        return "info" if learns else "warning", {"least": target["min"], "threshold": 0.0}, message, advice, {"activation": "linear"}
     if head.loss in (*SPARSE, *ONE_HOT, *BINARY) and not head.from_logits and function is not None and function not in SHARES:
         wanted = "sigmoid" if head.loss in BINARY else "softmax"
         message = f"The loss {head.loss} takes probabilities, but {head.name} ends {'without a function' if function == 'linear' else f'with {function}'}."

@@ -2,7 +2,8 @@
 
 Needs: the loss, shape and function of each output, shape and kind of the targets; a trial training for what is only doubtful.
 Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form. A softmax or sigmoid before a loss with
-`from_logits=True` is a warning only where a trial training brought nothing: TensorFlow looks through it, elsewhere the gradient is flat but not gone.
+`from_logits=True` is a warning only where a trial training brought nothing: TensorFlow looks through it, elsewhere the gradient is flat but not gone. Targets
+of a binary crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
 Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
 """
 
@@ -11,6 +12,7 @@ from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPAR
 from keras_optlab.diagnosis.record import Record
 
 CODE = "wrong-loss"
+NOISE = 0.25
 
 
 def find(record: Record) -> list[Finding]:
@@ -52,7 +54,8 @@ def _judged(head: Head, is_stuck: bool):
     if loss in BINARY and not target["integer"] and (target["min"] < 0 or target["max"] > 1):
         message = f"The {loss} wants targets between 0 and 1, but they reach from {target['min']:.3g} to {target['max']:.3g}."
         advice = 'Compile with `loss="mean_squared_error"` and end without a function.'
-        return "error", {"least": target["min"], "most": target["max"]}, message, advice, {"activation": "linear", "loss": "mean_squared_error"}
+        severity = "info" if -NOISE <= target["min"] and target["max"] <= 1 + NOISE else "error"
+        return severity, {"least": target["min"], "most": target["max"]}, message, advice, {"activation": "linear", "loss": "mean_squared_error"}
     return None
 
 
