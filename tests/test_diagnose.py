@@ -349,6 +349,7 @@ def with_operation():
     return keras.Model(inputs, ops.softmax(L.Dense(1)(inputs)))
 
 
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 @pytest.mark.parametrize("make", [Subclassed, with_operation])
 def test_heads_that_are_no_layers_of_a_graph_are_judged(make):
     model, x, y = make(), X[:64], (X[:64, 0] > 0).astype("int64")

@@ -3,7 +3,7 @@
 Needs: shape and function of each output, the loss, range and kind of the targets; a trial training for what is only doubtful.
 Thresholds: none where the arithmetic says it all: softmax over one unit is 1 for every input; class numbers beyond the units; more than two classes for one
 sigmoid; one target for the many places of an image or a sequence; targets outside what a bounded function can reach by more than BEYOND of its range, the
-outermost twentieth on either side left out, or below what a relu gives by BELOW of their root mean square: an info where the run has learned all the same. A
+outermost twentieth on either side left out, or below what a relu gives by BELOW of their root mean square: an info where FITS of the loss goes all the same. A
 function that gives no probabilities before a crossentropy that wants them is an error only where a trial training on a batch brought nothing: Keras clips what
 is no probability, and some such heads learn all the same.
 Not to be confused with: a loss that fits no such labels (`wrong-loss`), classes counted from 1 (`bad-labels`), a sigmoid for each class before a categorical
@@ -11,16 +11,16 @@ crossentropy (Keras divides by the sum: it learns).
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, WELL, Head, gained, heads, stuck
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, gained, heads, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "wrong-head"
-BEYOND, BELOW = 0.1, 0.5
+BEYOND, BELOW, FITS = 0.1, 0.5, 0.8
 BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
 def find(record: Record) -> list[Finding]:
-    judged = [(head.layer, _judged(head, stuck(record), (gained(record) or 0) > WELL)) for head in heads(record)]
+    judged = [(head.layer, _judged(head, stuck(record), (gained(record) or 0) > FITS)) for head in heads(record)]
     return [Finding(CODE, severity, layer, 0, 0, *told, remedy=remedy) for layer, (severity, *told, remedy) in judged if severity]
 
 
