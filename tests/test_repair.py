@@ -326,6 +326,37 @@ def test_the_new_model_is_saved_and_loaded(tmp_path):
     assert np.array_equal(np.array(NanToNum()(np.array([1, 2]))), [1, 2])
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = L.Dense(1, "softmax")
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+
+def with_operation():
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, keras.ops.softmax(L.Dense(1)(inputs)))
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
+@pytest.mark.parametrize("make", [Subclassed, with_operation])
+def test_a_head_that_cannot_be_reached_is_left_to_the_user(make):
+    model = make()
+    model.compile("adam", "binary_crossentropy")
+    model(X[:2])
+    _, (change,) = repair(model, diagnose(model, X, Y > 1), X, Y > 1)
+    assert change.code == "wrong-head" and not change.lines and change.note.startswith("Left to you.")
+
+
+def test_pixels_are_given_what_is_learned_from():
+    """From 0 to 1 they lie within a hundredth of each other here, from which a slow rate learns nothing."""
+    model = row(optimizer=keras.optimizers.SGD(0.01))
+    _, (change,) = repair(model, [finding("bad-input-range", "one", rms=130.0, min=0.0, max=255.0)], 130 + X, Y)
+    assert "keras.layers.Normalization" in change.lines[0] and not change.note
+
+
 def test_a_model_that_is_not_built_yet():
     model = keras.Sequential([L.Dense(8, "relu"), L.Dense(4, "softmax")])
     model.compile(keras.optimizers.SGD(1e3), SPARSE)

@@ -29,7 +29,7 @@ class Plan:
         swapped: {layer: (class, config)} to take its place.
         before, after: {layer: [(class, config)]} to put there; `INPUTS` stands for each input of the model.
         loss: name of another loss, or `None`.
-        further: what a factor of the learning rate is multiplied with.
+        further: what a factor of the learning rate is multiplied with; above 1, pixels are given a deviation of 1.
         inner: settings of the optimizer that has the rate; `outer`: of one that wraps it.
         edits: {(what was changed, "in", "before" or "after"): [layers]}, as code: "- " what it was, "+ " what it is.
     """
@@ -97,7 +97,9 @@ class Plan:
         self._tell(f"+ {shown_layer(kind, config)}", where, layer)
 
     def end(self, layer: str | None, units: int | None = None, activation: str | None = None) -> None:
-        """Makes an output end as it should."""
+        """Makes an output end as it should; one that ends with an operation that is no layer stays as it is."""
+        if layer is None and any(output["layer"] is None and output["activation"] for output in self.facts["outputs"]):
+            return
         layer = layer or (self.outputs[0] if self.outputs else None)
         if units is not None:
             self.set(layer if layer in self.ends else self.ends[-1], units=units)
@@ -107,7 +109,7 @@ class Plan:
             self.set(layer, activation=activation)
 
     def compile(self, loss: str) -> None:
-        if len(self.facts["losses"]) == 1 and self.facts["losses"][0] is not None:
+        if len(self.facts["losses"]) == 1 and self.facts["losses"][0] not in (None, {"name": loss, "from_logits": False}):
             self._tell(f'- model.compile(loss="{self.facts["losses"][0]["name"]}")\n+ model.compile(loss="{loss}")')
             self.loss = loss
 

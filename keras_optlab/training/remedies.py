@@ -41,7 +41,7 @@ def scale_inputs(plan: Plan, finding: Finding) -> None:
             plan.set(finding.layer, input_dim=int(seen["most"]) + 1)
     elif "typical" in seen:  # a few examples are huge
         plan.put("before", INPUTS, NanToNum, limit=MANY * seen["typical"])
-    elif seen["min"] >= 0 and 100 < seen["max"] <= 255:
+    elif seen["min"] >= 0 and 100 < seen["max"] <= 255 and plan.further == 1:
         plan.put("before", finding.layer, L.Rescaling, scale=1 / 255)
     elif plan.x is None or plan.x.ndim != 2:  # statistics of what comes by
         plan.put("before", finding.layer, L.BatchNormalization, momentum=0.9, center=False, scale=False)

@@ -26,6 +26,7 @@ UNSEEN = (
 )  # a trial on one batch tells nothing of these
 LOWER, HIGHER = (1.0, 0.1, 0.01), (1.0, 10.0, 100.0)  # where it can be tried, a rate is sought
 FURTHER = {"learning-rate-too-high": LOWER, "exploding-gradient": LOWER, "non-finite": LOWER, "oscillating-loss": LOWER, "learning-rate-too-low": HIGHER}
+FURTHER["bad-input-range"] = (1.0, 2.0)  # from 0 to 1, or a deviation of 1
 WEIGHTS = ("units", "input_dim", "kernel_initializer", "bias_initializer")  # settings that say what a layer begins with
 
 
