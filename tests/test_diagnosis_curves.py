@@ -9,6 +9,7 @@ from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, spread, stands
 from keras_optlab.diagnosis.rules import (
     FOLLOWS_FROM,
     RULES,
+    bad_input_range,
     bad_labels,
     clipped_loss,
     gradient_spike,
@@ -369,6 +370,12 @@ def test_numbers_are_learned_below_their_spread_whatever_the_loss_began_with():
 def test_squares_of_two_classes_have_a_spread():
     standing, learning = (run({"loss": [0.26, end]}, loss=0.26, **of_numbers([0, 1] * 50)) for end in (0.251, 0.1))
     assert spread(standing) == pytest.approx(0.25) and gained(standing) < LEARNED < WELL < gained(learning)
+
+
+@pytest.mark.parametrize(("x", "expected"), [(np.zeros((30, 4)), "error"), (np.zeros((9, 4)), None), (np.eye(30), None)])
+def test_inputs_that_are_all_alike(x, expected):
+    facts = {"data": data_facts({"x": x}, {"y": np.arange(len(x))}), "inputs": {"treated": False, "rows": None, "layer": "first"}}
+    assert said_of(bad_input_range.find(run(**facts))) == expected
 
 
 @pytest.mark.parametrize(("targets", "expected"), [([0.7, 1.2, 0.0, 0.3], "info"), ([0.0, 5.0, 2.5, 1.0], "error")])

@@ -76,11 +76,11 @@ FOLLOWS_FROM = {  # the first one that began no later is the cause
     "learning-rate-too-low": (*OF_FORM, "unchanged-weights", "skipped-steps"),
     "layer-order": OF_FORM,
     "missing-normalization": ("non-finite-input", "bad-labels", "bad-input-range", "poor-initialization"),
-    "constant-prediction": (*AT_REST, "learning-rate-too-low"),
+    "constant-prediction": (*AT_REST, "learning-rate-too-low", "slow-convergence"),
     "oscillating-loss": (*STATIC, *TOO_FAR, "clipped-loss", "dead-units"),
-    "slow-convergence": (*STATIC, "learning-rate-too-low", "vanishing-gradient", "skipped-steps", "dead-units"),
+    "slow-convergence": (*STATIC, *TOO_FAR, "learning-rate-too-low", "vanishing-gradient", "skipped-steps", "dead-units"),
     "overfitting": ("bad-labels", "class-imbalance", "train-validation-mismatch", "stale-batch-norm"),
-    "underfitting": (*AT_REST, "learning-rate-too-low", "constant-prediction", "slow-convergence", "oscillating-loss"),
+    "underfitting": (*AT_REST, "learning-rate-too-low", "loss-not-decreasing", "constant-prediction", "slow-convergence", "oscillating-loss"),
     "loss-not-decreasing": (*AT_REST, "constant-prediction"),
 }
 

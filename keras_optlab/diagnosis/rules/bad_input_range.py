@@ -4,7 +4,7 @@ Needs: root mean square of the inputs and of a typical example, the first layer 
 deviation 1.
 Thresholds: a root mean square above LARGE or below SMALL (pixels from 0 to 255 have about 100, those divided by 255 .4). That alone is an info, for many
 nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not so from those. For an embedding: whole numbers
-within its rows, not scaled below 1, an error.
+within its rows, not scaled below 1, an error; so are FEWEST examples or more that are all the same number.
 Not to be confused with: a rate too high (then the standardized inputs are not learned either), rescaling in the model, whole numbers for an embedding.
 """
 
@@ -15,7 +15,7 @@ from keras_optlab.diagnosis.heads import stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "bad-input-range"
-LARGE, SMALL = 10.0, 0.01
+LARGE, SMALL, FEWEST = 10.0, 0.01, 20
 
 
 def find(record: Record) -> list[Finding]:
@@ -23,6 +23,9 @@ def find(record: Record) -> list[Finding]:
     if first is None or len(inputs) != 1 or inputs[0].get("rms") is None:
         return []
     (x,) = inputs
+    if x["min"] == x["max"] and x["shape"] and record.facts["data"]["examples"] >= FEWEST:
+        message = f"All inputs are {x['min']:.3g}: there is nothing in them to tell one example from another."
+        return [Finding(CODE, "error", None, 0, 0, {"most": x["max"], "threshold": x["min"]}, message, "Look at what made them, `np.unique(x)`.")]
     if first["rows"] is not None:
         return _embedded(x, first)
     if first["treated"] or not x["rms"] or SMALL <= x["rms"] <= LARGE:
