@@ -146,7 +146,7 @@ REST = np.concatenate([np.linspace(2.3, 1.7, 8), np.full(12, 1.7) - 0.0005 * np.
         (REST, {}, None),  # may be noise in the data
         (REST - 1.2, NARROW, None),
         (REST, NARROW | {"row": False}, None),  # there may be a way around it
-        (np.linspace(2.3, 2.1, 20), {}, None),  # still on its way
+        (np.linspace(2.3, 2.0, 20), {}, None),  # still on its way
         (2.5 + 0.2 * (np.arange(20) % 2), {}, None),  # not at rest
         (np.full(20, 2.29) + 3, {"penalty": [3.0, 3.0]}, "warning"),
         (np.full(20, 0.3) + 3, {"penalty": [3.0, 3.0]}, None),  # what is left are penalties
