@@ -458,3 +458,19 @@ def test_a_rate_at_which_a_trial_brings_nothing_is_too_low_though_updates_are_no
     assert said(learning_rate_too_low, run(update=1.4e-4, probe=probe | {"loss": list(np.linspace(2.3, 2.2, 30))})) is None
     assert said(learning_rate_too_low, run(update=3e-2, probe=probe)) is None
     assert said(learning_rate_too_low, run(update=0.0, skipped=lambda i: True, probe=probe)) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "update", "guess", "epochs", "expected"),
+    [
+        (1.15, 3e-6, GUESS, 10, "warning"),  # below guessing by chance, and there it stays
+        (1.10, 3e-6, GUESS, 10, None),
+        (1.15, 3e-4, GUESS, 10, None),
+        (1.15, 3e-6, 9.0, 10, None),  # it came trained
+        (1.15, 3e-6, GUESS, 11, None),  # and goes on
+        (1.15, 0.0, GUESS, 10, None),  # `unchanged-weights`
+    ],
+)
+def test_a_run_that_does_not_move_has_too_low_a_rate(last, update, guess, epochs, expected):
+    made = run({"loss": np.linspace(1.152, last, 10)}, update=update, loss=1.152, guess=guess, epochs=epochs)
+    assert said(learning_rate_too_low, made) == expected

@@ -4,7 +4,8 @@ Needs: update and weight norms of a trial training on one batch, from which of i
 whether Adam at a usual rate learned that batch.
 Thresholds: no layer's update is above FROZEN of its weights in any measured step (healthy: about 1e-3), or none above SLOW and the trial lowered its loss by
 less than GAIN (plain SGD at 1e-5 may have 4.7e-5, at 1e-3 in a net that learns slowly 6e-5); or the schedule was over within the trial, which runs at the
-scheduled rates then; and Adam learned the batch.
+scheduled rates then; and Adam learned the batch. Without a trial: no layer above FROZEN in a run of TRIED steps or more, at whose end the loss is within GAIN
+of that of its first epoch and less than DONE of the loss of guessing is gone, for some nets begin below that by chance.
 Not to be confused with: vanishing gradients (some layers still move), fine-tuning at 1e-5 (its loss falls), warm-up (a schedule is judged at its highest
 rate), a short schedule for a short training (its trial learns), steps that the optimizer skips, a run that learns but slowly (`slow-convergence`).
 """
@@ -12,26 +13,28 @@ rate), a short schedule for a short training (its trial learns), steps that the 
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import TRIED, gained, over
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
 CODE = "learning-rate-too-low"
-FROZEN, SLOW = 2e-5, 5e-5
+FROZEN, SLOW, DONE = 2e-5, 5e-5, 0.8
 
 
 def find(record: Record) -> list[Finding]:
     probe = record.facts.get("probe")
-    if not probe or probe["learned"] or not probe["verdicts"].get("adam") or not len(record.applied()):
+    if not len(record.applied()):
         return []
-    over = (record.facts.get("optimizer") or {}).get("over")
-    if over is not None:
-        message = f"The schedule has used up its rate of {probe['rate']:.3g} by step {over}, before a batch is learned, while Adam at a usual rate learns it."
+    if not probe or probe["learned"]:
+        return _frozen(record)
+    if not probe["verdicts"].get("adam"):
+        return []
+    spent = (record.facts.get("optimizer") or {}).get("over")
+    if spent is not None:
+        message = f"The schedule has used up its rate of {probe['rate']:.3g} by step {spent}, before a batch is learned, while Adam at a usual rate learns it."
         advice = "Count a schedule in steps of training, not in epochs: `decay_steps = epochs * len(x) // batch_size`."
-        return [Finding(CODE, "warning", None, over, record.steps[-1], {"learning_rate": probe["rate"], "over": float(over)}, message, advice)]
-    applied, first = record.applied(), probe["loss"][0]
-    with np.errstate(all="ignore"):
-        moved = (record.per_layer("update_norm") / record.per_layer("weight_norm"))[applied]
-    moved = float(np.where(np.isfinite(moved), moved, 0).max())
+        return [Finding(CODE, "warning", None, spent, record.steps[-1], {"learning_rate": probe["rate"], "over": float(spent)}, message, advice)]
+    moved, first = _moved(record), probe["loss"][0]
     stands = abs(first - float(np.mean(probe["loss"][-5:]))) <= GAIN * abs(first)
     threshold = SLOW if stands else FROZEN
     if not moved <= threshold:
@@ -50,3 +53,25 @@ def find(record: Record) -> list[Finding]:
             f"Take a hundred times as much: `optimizer.learning_rate = {100 * rate:.1g}`.",
         )
     ]
+
+
+def _moved(record: Record) -> float:
+    """The largest part of its weights that a layer has moved by in a measured step."""
+    with np.errstate(all="ignore"):
+        moved = (record.per_layer("update_norm") / record.per_layer("weight_norm"))[record.applied()]
+    return float(np.where(np.isfinite(moved), moved, 0).max())
+
+
+def _frozen(record: Record) -> list[Finding]:
+    losses, moved = record.logs.get("loss", []), _moved(record)
+    if len(losses) < 2 or not over(record) or record.steps[-1] - record.steps[0] < TRIED or not 0 < moved <= FROZEN:
+        return []
+    if not abs(losses[0] - losses[-1]) <= GAIN * abs(losses[0]) or (gained(record) or 0) >= DONE:
+        return []
+    rate = max(record.learning_rate)
+    message = (
+        f"At a learning rate of {rate:.3g} no layer has moved by more than {moved:.1e} of its weights in a step (healthy: about 1e-3), and the loss stands "
+    )
+    message += f"at {losses[-1]:.3g}."
+    advice, evidence = f"Take a hundred times as much: `optimizer.learning_rate = {100 * rate:.1g}`.", {"learning_rate": rate, "update_to_weight": moved}
+    return [Finding(CODE, "warning", None, record.steps[0], record.steps[-1], evidence | {"threshold": FROZEN}, message, advice)]

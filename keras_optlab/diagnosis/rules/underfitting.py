@@ -30,7 +30,10 @@ def find(record: Record) -> list[Finding]:
     if not nothing and not (narrow and last > FAR * guessed):
         return []
     at = f"The loss is still {last:.3g}; guessing by the spread of the targets alone gives {guessed:.3g}"
-    message, advice = f"{at}, and it hardly falls any more.", 'Look at whether x tells anything of y; a larger model: `keras.layers.Dense(128, activation="relu")`.'
+    message, advice = (
+        f"{at}, and it hardly falls any more.",
+        'Look at whether x tells anything of y; a larger model: `keras.layers.Dense(128, activation="relu")`.',
+    )
     if narrow:
         message = f"{at}: the {narrow['units']} unit{'s' if narrow['units'] > 1 else ''} of `{narrow['name']}` let no more through."
         advice = f"Make it wider: `keras.layers.{narrow['kind']}({32 * narrow['units']}, ...)`."
