@@ -19,6 +19,7 @@ TOLERATED = 0.02  # share of its loss that a trial may lose less with a remedy t
 UNSEEN = (
     "dropout-too-high",
     "gradient-spike",
+    "missing-nonlinearity",
     "overfitting",
     "skipped-steps",
     "stale-batch-norm",
@@ -26,6 +27,7 @@ UNSEEN = (
 )  # a trial on one batch tells nothing of these
 LOWER, HIGHER = (1.0, 0.1, 0.01), (1.0, 10.0, 100.0)  # where it can be tried, a rate is sought
 FURTHER = {"learning-rate-too-high": LOWER, "exploding-gradient": LOWER, "non-finite": LOWER, "oscillating-loss": LOWER, "learning-rate-too-low": HIGHER}
+FURTHER["slow-convergence"] = HIGHER[:2]  # it has learned a little already
 FURTHER["bad-input-range"] = (1.0, 2.0)  # from 0 to 1, or a deviation of 1
 WEIGHTS = ("units", "input_dim", "kernel_initializer", "bias_initializer")  # settings that say what a layer begins with
 
