@@ -95,6 +95,8 @@ HEART = {"loss": np.geomspace(2.2, 0.01, 20), "val_loss": np.maximum(1.6, np.lin
         (HEART, "warning"),
         ({"loss": np.linspace(2.3, 1.9, 20), "val_loss": np.linspace(2.35, 2.5, 20)}, "warning"),  # what is learned is not so of the others
         ({"loss": np.linspace(2.3, 1.9, 20), "val_loss": np.linspace(2.6, 2.3, 20)}, None),  # but it is getting there
+        ({"loss": np.linspace(2.3, 2.2, 20), "val_loss": np.full(20, 2.31), **accuracies(0.17, 0.11)}, "warning"),  # labels that are shuffled
+        ({"loss": np.linspace(2.3, 2.2, 20), "val_loss": np.full(20, 2.31), **accuracies(0.4, 0.3)}, None),
         ({"loss": FALLING, "val_loss": RISING, **accuracies(0.99, 0.85)}, "info"),  # sure of itself, but right
         ({"loss": FALLING, "val_loss": RISING / 5}, "info"),
         ({"loss": 50 * FALLING, "val_loss": 50 * RISING}, "info"),  # huge weights: the loss says little of what is right

@@ -3,9 +3,10 @@
 Needs: losses of training and validation of every epoch, accuracies where there are any, the loss that knowing only the spread of the targets brings.
 Thresholds: the training loss is at most APART of the validation loss, or the validation loss has been RISEN times its best for PATIENCE epochs while that of
 training fell, or the validation loss was best in the first third of the epochs and never below NOTHING of that of guessing, while that of training came below
-FELL of it. A warning where it costs: LOST of what the training accuracy is above guessing does not carry over (two standard errors of the validation accuracy
-allowed), or, without accuracies, the validation loss is above COSTS of the loss of guessing and began at HUGE times it or less (above, weights are so large
-that loss says little of what is right); else an info, for most sound runs overfit a little.
+FELL of it; or, after STEPS steps, validation was never below that, does not fall, and is right no more often than guessing (by RIGHT of what is missing),
+while training came below BEGUN of it. A warning in that last case, and where it costs: LOST of what the training accuracy is above guessing does not carry over
+(two standard errors of the validation accuracy allowed), or, without accuracies, the validation loss is above COSTS of the loss of guessing and began at HUGE
+times it or less (above, weights are so large that loss says little of what is right); else an info, for most sound runs overfit a little.
 Not to be confused with: validation data of another range (`train-validation-mismatch`), moving statistics that are not up to date (`stale-batch-norm`), noise
 of few validation examples.
 """
@@ -19,6 +20,7 @@ from keras_optlab.diagnosis.record import Record
 
 CODE = "overfitting"
 EPOCHS, PATIENCE, APART, RISEN, LOST, COSTS, HUGE, NOTHING, FELL = 5, 3, 0.1, 1.25, 0.4, 0.5, 5.0, 0.95, 0.9
+STEPS, RIGHT, BEGUN = 100, 0.1, 0.97
 
 
 def find(record: Record) -> list[Finding]:
@@ -31,14 +33,18 @@ def find(record: Record) -> list[Finding]:
     apart = now <= APART * last and now < trained[0]
     lost, guessed = _lost(record), needed(record)
     nothing = guessed is not None and 3 * best < len(trained) and validated[best] >= NOTHING * guessed and now <= FELL * min(guessed, trained[0])
-    if not (risen or apart or nothing):
+    never = guessed is not None and _nothing_carries_over(record, trained, validated, guessed)
+    if not (risen or apart or nothing or never):
         return []
-    costs = lost >= LOST if lost is not None else guessed is not None and last >= COSTS * guessed and validated[0] <= HUGE * guessed
+    high = guessed is not None and last >= COSTS * guessed and validated[0] <= HUGE * guessed
+    costs = never or (high if lost is None else lost >= LOST)
     evidence = {"loss": now, "val_loss": last, "best_val_loss": float(validated[best]), "threshold": APART if apart else RISEN if risen else NOTHING}
     known = {"lost": lost, "guess": guessed}
     since = f" and has risen since epoch {best + 1}, when it was {validated[best]:.3g}" if risen else ""
-    since += f"; guessing gives {guessed:.3g}" if nothing else ""
-    carried = f"; of what the training accuracy is above guessing, {lost:.0%} does not carry over" if lost is not None and costs else ""
+    since += f"; guessing gives {guessed:.3g}" if nothing or never else ""
+    carried = (
+        f"; of what the training accuracy is above guessing, {lost:.0%} does not carry over" if lost and costs else "; nothing carries over" if never else ""
+    )
     return [
         Finding(
             CODE,
@@ -52,6 +58,15 @@ def find(record: Record) -> list[Finding]:
             '(`keras.optimizers.AdamW(weight_decay=0.01)`), and `keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)`.',
         )
     ]
+
+
+def _nothing_carries_over(record: Record, trained, validated, guessed: float) -> bool:
+    """Whether training has begun to learn what is not so of the others at all; where it is not known how many are right, huge losses say nothing."""
+    *_, right, chance = accuracies(record)
+    by_chance = np.median(right[-PATIENCE:]) <= chance + RIGHT * (1 - chance) if len(right) else validated[0] <= HUGE * guessed
+    stands = validated.min() >= NOTHING * guessed and np.median(validated[-PATIENCE:]) >= BEGUN * validated[0]
+    learns = np.median(trained[-PATIENCE:]) <= BEGUN * min(guessed, trained[0])
+    return bool(by_chance and stands and learns and len(record) and record.steps[-1] >= STEPS)
 
 
 def _lost(record: Record) -> float | None:
