@@ -69,12 +69,12 @@ def again(case: Case, stored: dict, folder: Path) -> list[dict]:
     """What the present rules say of a stored record at its end; events that had passed by then are those that were stored."""
     from keras_optlab.callbacks.gradient_monitor import RECENT
     from keras_optlab.diagnosis import Finding, examine
-    from keras_optlab.diagnosis.rules import EVENTS, ordered
+    from keras_optlab.diagnosis.rules import EVENTS, ordered, passed
 
     found = examine(record(case, folder).tail(RECENT))
     known = {(f.code, f.layer) for f in found}
-    passed = [Finding(**{"last_step": f["first_step"], **f}) for f in stored["doctor"] if f["code"] in EVENTS and (f["code"], f["layer"]) not in known]
-    return plain(ordered([*found, *passed]))
+    events = {(f["code"], f["layer"]): Finding(**{"last_step": f["first_step"], **f}) for f in stored["doctor"] if f["code"] in EVENTS}
+    return plain(ordered([*found, *(finding for key, finding in passed(events, found).items() if key not in known)]))
 
 
 def wilson(hits: int, n: int) -> str:

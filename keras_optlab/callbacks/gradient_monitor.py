@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.heads import WELL, gained
-from keras_optlab.diagnosis.rules import EVENTS, OF_GRADIENTS, RULES, category, ordered
+from keras_optlab.diagnosis.rules import EVENTS, OF_GRADIENTS, RULES, category, ordered, passed
 from keras_optlab.training import instrument
 
 RECENT = 20  # samples that the rules see while training runs, the first one of all included
@@ -185,8 +185,10 @@ class GradientMonitor(keras.callbacks.Callback):
             self._unseen = False
             known, healthy = self._findings, (gained(self._record.present()) or 0) > WELL
             events = {key: finding for key, finding in known.items() if finding.code in EVENTS}
+            found = examine(self._record.present().tail(RECENT), [code for code in RULES if code in self.ignore or code not in self.reads])
+            events = passed(events, found)
             self._findings = {key: replace(finding, severity="info") if healthy else finding for key, finding in events.items()}
-            for finding in examine(self._record.present().tail(RECENT), [code for code in RULES if code in self.ignore or code not in self.reads]):
+            for finding in found:
                 key = finding.code, finding.layer
                 self._findings[key] = replace(finding, first_step=known[key].first_step) if key in known else finding
 

@@ -108,6 +108,12 @@ def examine(record: Record, ignore=()) -> list[Finding]:
     return ordered([finding for code, rule in RULES.items() if code not in ignore for finding in rule.find(record)])
 
 
+def passed(events: dict, found: list[Finding]) -> dict:
+    """Events by code and layer, without those whose layer what was found since tells better: units that a look sees dead are those of the first layer."""
+    seen = {finding.code for finding in found} & {dead_units.CODE}
+    return {key: finding for key, finding in events.items() if key[0] not in seen}
+
+
 def ordered(findings: list[Finding]) -> list[Finding]:
     """Findings with their causes, causes first, then by severity, then by first step."""
     first = {}
