@@ -69,12 +69,11 @@ def again(case: Case, stored: dict, folder: Path) -> list[dict]:
     """What the present rules say of a stored record at its end; events that had passed by then are those that were stored."""
     from keras_optlab.callbacks.gradient_monitor import RECENT
     from keras_optlab.diagnosis import Finding, examine
-    from keras_optlab.diagnosis.rules import EVENTS, ordered, passed
+    from keras_optlab.diagnosis.rules import EVENTS, joined, ordered
 
     found = examine(record(case, folder).tail(RECENT))
-    known = {(f.code, f.layer) for f in found}
-    events = {(f["code"], f["layer"]): Finding(**{"last_step": f["first_step"], **f}) for f in stored["doctor"] if f["code"] in EVENTS}
-    return plain(ordered([*found, *(finding for key, finding in passed(events, found).items() if key not in known)]))
+    events = [Finding(**{"last_step": f["first_step"], **f}) for f in stored["doctor"] if f["code"] in EVENTS]
+    return plain(ordered(joined(events, found)))
 
 
 def wilson(hits: int, n: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 from keras_optlab import diagnosis
 from keras_optlab.diagnosis import Finding, GradientWarning, Record, TrainingWarning, examine
 from keras_optlab.diagnosis.record import LONGEST, LONGEST_LOOKS
-from keras_optlab.diagnosis.rules import RULES, dead_units, exploding_gradient, non_finite, ordered, passed, vanishing_gradient
+from keras_optlab.diagnosis.rules import RULES, dead_units, exploding_gradient, joined, non_finite, ordered, vanishing_gradient
 
 LAYERS = ("first", "middle", "last")
 WEIGHTS = [
@@ -258,7 +258,12 @@ def test_warnings_have_one_base():
 
 
 def test_dead_units_that_a_look_has_seen_since_are_those_of_one_layer():
-    told = lambda code, layer: Finding(code, "warning", layer, 30, 40, {}, "Off.", "Lower the rate.")
-    events = {(f.code, f.layer): f for f in (told("dead-units", "last"), told("exploding-gradient", "last"))}
-    assert list(passed(events, [told("dead-units", "first"), told("exploding-gradient", "first")])) == [("exploding-gradient", "last")]
-    assert passed(events, [told("exploding-gradient", "first")]) == events
+    told = lambda code, layer, step: Finding(code, "warning", layer, step, 40, {}, "Off.", "Lower the rate.")
+    events = [told("dead-units", "last", 30), told("exploding-gradient", "last", 20)]
+    now = joined(events, [told("dead-units", "first", 35), told("exploding-gradient", "first", 36)])
+    assert {(f.code, f.layer, f.first_step) for f in now} == {
+        ("dead-units", "first", 30),
+        ("exploding-gradient", "first", 36),
+        ("exploding-gradient", "last", 20),
+    }
+    assert joined(events, []) == events

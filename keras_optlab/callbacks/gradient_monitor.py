@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.heads import WELL, gained
-from keras_optlab.diagnosis.rules import EVENTS, OF_GRADIENTS, RULES, category, ordered, passed
+from keras_optlab.diagnosis.rules import EVENTS, OF_GRADIENTS, RULES, category, joined, ordered
 from keras_optlab.training import instrument
 
 RECENT = 20  # samples that the rules see while training runs, the first one of all included
@@ -184,13 +184,11 @@ class GradientMonitor(keras.callbacks.Callback):
         if self._unseen:
             self._unseen = False
             known, healthy = self._findings, (gained(self._record.present()) or 0) > WELL
-            events = {key: finding for key, finding in known.items() if finding.code in EVENTS}
+            events = [replace(f, severity="info") if healthy else f for f in known.values() if f.code in EVENTS]
             found = examine(self._record.present().tail(RECENT), [code for code in RULES if code in self.ignore or code not in self.reads])
-            events = passed(events, found)
-            self._findings = {key: replace(finding, severity="info") if healthy else finding for key, finding in events.items()}
-            for finding in found:
-                key = finding.code, finding.layer
-                self._findings[key] = replace(finding, first_step=known[key].first_step) if key in known else finding
+            self._findings = {(f.code, f.layer): f for f in joined(events, found)}
+            for key in self._findings.keys() & known.keys():
+                self._findings[key] = replace(self._findings[key], first_step=min(known[key].first_step, self._findings[key].first_step))
 
     def _tell(self):
         self._examine()

@@ -108,10 +108,13 @@ def examine(record: Record, ignore=()) -> list[Finding]:
     return ordered([finding for code, rule in RULES.items() if code not in ignore for finding in rule.find(record)])
 
 
-def passed(events: dict, found: list[Finding]) -> dict:
-    """Events by code and layer, without those whose layer what was found since tells better: units that a look sees dead are those of the first layer."""
-    seen = {finding.code for finding in found} & {dead_units.CODE}
-    return {key: finding for key, finding in events.items() if key[0] not in seen}
+def joined(events: list[Finding], found: list[Finding]) -> list[Finding]:
+    """What is found now, and events that have passed. Units that a look sees dead are those of the first layer, whichever gradients told of, from then on."""
+    dead, now = [f for f in events if f.code == dead_units.CODE], {(f.code, f.layer) for f in found}
+    since = min((f.first_step for f in dead), default=math.inf)
+    found = [replace(f, first_step=min(f.first_step, since)) if f.code == dead_units.CODE else f for f in found]
+    told = dead if any(f.code == dead_units.CODE for f in found) else []
+    return [*found, *(f for f in events if (f.code, f.layer) not in now and f not in told)]
 
 
 def ordered(findings: list[Finding]) -> list[Finding]:
