@@ -5,6 +5,7 @@ import functools
 import inspect
 import math
 import time
+from collections import deque
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ VALUES, ROWS, UNITS, BINS = 1 << 14, 512, 32, 20  # of a layer: numbers drawn, v
 BOUNDS = {"sigmoid": (0, 1), "hard_sigmoid": (0, 1), "tanh": (-1, 1), "hard_tanh": (-1, 1), "softsign": (-1, 1)}
 NEAR = 0.01  # of its range: how close to a bound a function counts as saturated
 FEWEST = 8  # examples from which on units are correlated
+LAST = 8  # layers among which those that make the outputs are sought
 WHOLE = (L.RNN, L.TimeDistributed)  # what stands in them is called for each step of a sequence, often traced
 
 
@@ -95,7 +97,7 @@ class _Watch:
 
     def __init__(self, model):
         self.model, self.layers, self.batch_norm, self.seconds = model, {}, {}, 0.0
-        self.made = []  # what each layer has given, and the layer
+        self.made = deque(maxlen=LAST)  # what a layer has given, and the layer; of all of them a whole pass would lie in memory
 
     def __enter__(self):
         self.replaced, names = [], set()
