@@ -55,6 +55,13 @@ def conv(optimizer, normalized=False):
     return model
 
 
+def scaled_twice():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([L.Input((8, 8, 1)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(32, "relu"), L.Dense(10, "softmax")])
+    model.compile(SGD(1e-2), SPARSE)
+    return model
+
+
 def values(model):
     return [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
 
@@ -102,6 +109,7 @@ FORM = [
 ]
 TRIAL = [
     ("bad-input-range", lambda: of_digits(SGD(1e-2)), 255 * PIXELS),
+    ("bad-input-range", lambda: scaled_twice(), PIXELS),
     ("learning-rate-too-high", lambda: conv(Adam(3.0)), PIXELS),
     ("learning-rate-too-high", lambda: conv(SGD(100.0)), PIXELS),
     ("learning-rate-too-low", lambda: conv(Adam(1e-7)), PIXELS),
@@ -119,6 +127,31 @@ TRIAL = [
 @pytest.mark.parametrize(("code", "model", "x", "y"), FORM)
 def test_what_form_alone_tells(code, model, x, y):
     assert first_alarm(net(**model), x, y) == code
+
+
+@pytest.mark.parametrize(("replaces", "expected"), [(True, "info"), (False, "error")])
+@pytest.mark.parametrize("built_of", ["functions", "lambda", "operations"])
+def test_nan_that_the_model_itself_replaces(replaces, expected, built_of):
+    keras.utils.set_random_seed(0)
+    treat = keras.ops.nan_to_num if replaces else keras.ops.abs
+    inputs = keras.Input((8,))
+    x = L.Lambda(treat, output_shape=(8,))(inputs) if built_of == "lambda" else treat(inputs)
+    layers = [L.Dense(16, "tanh"), L.Dense(4, "softmax")]
+    model = keras.Model(inputs, layers[1](layers[0](x)))
+    if built_of == "functions":
+        model = Treating(treat, layers)
+    model.compile(Adam(1e-2), SPARSE)
+    given = np.where(X > 2.5, np.nan, X)
+    assert [f.severity for f in keras_optlab.diagnose(model, given, FOUR) if f.code == "non-finite-input"] == [expected]
+
+
+class Treating(keras.Model):
+    def __init__(self, treat, layers):
+        super().__init__()
+        self.treat, self.row = treat, layers
+
+    def call(self, inputs):
+        return self.row[1](self.row[0](self.treat(inputs)))
 
 
 @pytest.mark.parametrize(("code", "make", "x"), TRIAL)
@@ -326,13 +359,14 @@ def test_facts_of_a_model():
         ([L.LSTM(4, name="reads")], "reads"),
         ([L.Reshape((4, 2)), L.Bidirectional(L.GRU(4), name="reads")], "reads"),
         ([L.SeparableConv1D(4, 2, name="reads")], "reads"),
-        ([L.Rescaling(1 / 255), L.LSTM(4)], None),
+        ([L.Rescaling(1 / 255), L.LSTM(4, name="reads")], "reads"),
         ([L.LayerNormalization(), L.LSTM(4)], None),
     ],
 )
 def test_which_layer_reads_the_inputs_as_they_are(layers, first):
     facts = model_facts(keras.Sequential([L.Input((8, 1)), *layers]))["inputs"]
     assert facts["treated"] == (first is None) and (first is None or facts["layer"] == first)
+    assert facts["scale"] == (1 / 255 if isinstance(layers[0], L.Rescaling) else 1) and facts["offset"] == 0 and not facts["own"]
 
 
 class Subclassed(keras.Model):

@@ -374,6 +374,29 @@ def test_squares_of_two_classes_have_a_spread():
     assert spread(standing) == pytest.approx(0.25) and gained(standing) < LEARNED < WELL < gained(learning)
 
 
+@pytest.mark.parametrize(
+    ("top", "scale", "offset", "expected"),
+    [
+        (255, 1, 0, (0, 255)),
+        (255, 1 / 255, 0, None),
+        (255, 1 / 127.5, -1, None),
+        (1, 1 / 255, 0, (0, 1 / 255)),
+        (1, 1 / 127.5, -1, (-1, -1 + 1 / 127.5)),
+        (1, 255, 0, (0, 255)),
+    ],
+)
+def test_inputs_are_judged_as_the_first_layer_reads_them(top, scale, offset, expected):
+    x = np.linspace(0, top, 400).reshape(100, 4)
+    first = {"treated": False, "rows": None, "layer": "first", "scale": scale, "offset": offset}
+    found = bad_input_range.find(run(data=data_facts({"x": x}, {"y": np.arange(100)}), inputs=first, probe=STUCK_RAW))
+    assert [f.severity for f in found] == ["warning"] * (expected is not None)
+    if expected and scale != 1:
+        assert (found[0].evidence["min"], found[0].evidence["max"]) == pytest.approx(expected) and "once" in found[0].advice
+
+
+STUCK_RAW = {"learned": False, "verdicts": {"own standardized": True, "adam": False, "standardized": True}}
+
+
 @pytest.mark.parametrize(("x", "expected"), [(np.zeros((30, 4)), "error"), (np.zeros((9, 4)), None), (np.eye(30), None)])
 def test_inputs_that_are_all_alike(x, expected):
     facts = {"data": data_facts({"x": x}, {"y": np.arange(len(x))}), "inputs": {"treated": False, "rows": None, "layer": "first"}}

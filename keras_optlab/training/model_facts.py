@@ -54,14 +54,15 @@ def model_facts(model) -> dict:
         it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one number;
         "idle_bias" where a batch normalization right behind takes its bias away. "outputs": `{"name", "shape", "layer", "activation", "end"}` of each output;
         "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all behind it, empty where one of them is not known. "losses": `{"name",
-        "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated", "rows"}`:
-        whether a layer stands before the weights that may bring numbers into range, and how many rows the embedding has that reads whole numbers. "trainable":
-        `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is not. "levelled": whether some layer normalizes, adds or joins, so
-        that depth alone makes numbers neither grow nor shrink. "row": whether each layer is read by the next one alone. "linear": whether none but the last
-        layers has a function that is not linear.
+        "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated",
+        "rows", "layer", "scale", "offset", "own"}`: whether a layer stands before the weights that may bring numbers into range, how many rows the embedding
+        has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, and whether code of the user's own reads them first.
+        "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is not. "levelled": whether some layer normalizes, adds or
+        joins, so that depth alone makes numbers neither grow nor shrink. "row": whether each layer is read by the next one alone. "linear": whether none but
+        the last layers has a function that is not linear.
     """
     readers = followers(model)
-    every = [layer for layer in seams.layers(model) if not isinstance(layer, keras.Model)]
+    every = layers_of(model)
     outputs = _outputs(model, every, readers)
     ends = [output["layer"] for output in outputs]
     return {
@@ -69,7 +70,7 @@ def model_facts(model) -> dict:
         "outputs": outputs,
         "losses": _losses(model),
         "optimizer": _optimizer(getattr(model, "optimizer", None)),
-        "inputs": _inputs(model, every),
+        "inputs": inputs_of(model, every),
         "linear": bool(ends)
         and all(
             isinstance(layer, (*LINEAR, *PLAIN, L.Add, L.Average, L.Subtract))
@@ -210,20 +211,29 @@ def _loss(loss) -> dict | None:
     return {"name": name, "from_logits": bool(config.get("from_logits", False))} if known else None
 
 
-def _inputs(model, every) -> dict:
+def inputs_of(model, every=None) -> dict:
     """What becomes of the inputs first. In a graph only what reads them counts; elsewhere the order of layers tells, but not which of several embeddings."""
+    every = layers_of(model) if every is None else every
     graph = bool(getattr(model, "inputs", None)) and not isinstance(model, keras.Sequential) and not any(isinstance(x, keras.Model) for x in model.layers)
     known = {id(x) for x in keras.tree.flatten(model.inputs)} if graph else set()
-    if not getattr(model, "inputs", None) and sum(isinstance(x, L.Embedding) for x in every) > 1:
-        return {"treated": True, "rows": None, "layer": None}
+    subclassed = not getattr(model, "inputs", None)
+    found = {"treated": True, "rows": None, "layer": None, "scale": 1.0, "offset": 0.0, "own": True}
+    if subclassed and sum(isinstance(x, L.Embedding) for x in every) > 1:
+        return found
     for layer in every:
         if graph and not isinstance(layer, L.InputLayer) and not known & {id(x) for x in keras.tree.flatten(symbolic(layer, "input"))}:
             continue
         known |= {id(x) for x in keras.tree.flatten(symbolic(layer, "output"))}
-        if isinstance(layer, L.Embedding):
-            return {"treated": True, "rows": int(layer.input_dim), "layer": layer.name}
-        if isinstance(layer, READING) and layer.weights:
-            return {"treated": False, "rows": None, "layer": layer.name}
-        if not isinstance(layer, UNTOUCHED):
-            return {"treated": True, "rows": None, "layer": layer.name}
-    return {"treated": True, "rows": None, "layer": None}
+        if isinstance(layer, L.Rescaling) and np.ndim(layer.scale) == np.ndim(layer.offset) == 0 and layer.scale:
+            found |= {"scale": found["scale"] * float(layer.scale), "offset": found["offset"] * float(layer.scale) + float(layer.offset)}
+        elif isinstance(layer, L.Embedding):
+            return found | {"rows": int(layer.input_dim), "layer": layer.name, "own": subclassed}
+        elif isinstance(layer, READING) and layer.weights:
+            return found | {"treated": False, "layer": layer.name, "own": subclassed}
+        elif not isinstance(layer, UNTOUCHED):
+            return found | {"layer": layer.name, "own": subclassed or isinstance(layer, L.Lambda) or not type(layer).__module__.startswith("keras.")}
+    return found
+
+
+def layers_of(model) -> list:
+    return [layer for layer in seams.layers(model) if not isinstance(layer, keras.Model)]

@@ -12,7 +12,7 @@ from keras_optlab.diagnosis.heads import LEARNED, share_gained
 from keras_optlab.diagnosis.rules.learning_rate_too_high import WORSE
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 from keras_optlab.training import keras_seams as seams
-from keras_optlab.training.model_facts import rate_of, with_rate
+from keras_optlab.training.model_facts import inputs_of, rate_of, with_rate
 from keras_optlab.training.resume import copied, parts_of, random_state, set_random_state
 
 STEPS, MOST, EXAMPLES, SECONDS = 30, 120, 64, 10.0  # a training whose loss still falls goes on up to MOST steps
@@ -64,7 +64,7 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
                 found["gain"] = max(found["gain"], share)
                 return share > enough
 
-            scaled = standardized(x)
+            scaled = _standardized_for(model, x)
             found["verdicts"]["own standardized"] = trial(scaled, start, enough=GAIN if _thrown_off(found["loss"]) else LEARNED)
             _use(model, keras.optimizers.Adam())
             begun = [*start[: len(model.variables)], *_values(model)[len(model.variables) :]]
@@ -154,6 +154,12 @@ def standardized(x):
         return (values - values.mean(axis)) / np.where(deviation > 0, deviation, 1)
 
     return keras.tree.map_structure(one, x)
+
+
+def _standardized_for(model, x):
+    """Inputs that reach the first layer standardized, though the model rescales them."""
+    first = inputs_of(model)
+    return keras.tree.map_structure(lambda values: (values - first["offset"]) / first["scale"], standardized(x))
 
 
 @contextlib.contextmanager

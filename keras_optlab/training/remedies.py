@@ -43,8 +43,8 @@ def scale_inputs(plan: Plan, finding: Finding) -> None:
         plan.put("before", INPUTS, NanToNum, limit=MANY * seen["typical"])
     elif seen["min"] >= 0 and 100 < seen["max"] <= 255 and plan.further == 1:
         plan.put("before", finding.layer, L.Rescaling, scale=1 / 255)
-    elif plan.x is None or plan.x.ndim != 2:  # statistics of what comes by
-        plan.put("before", finding.layer, L.BatchNormalization, momentum=0.9, center=False, scale=False)
+    elif plan.x is None or plan.x.ndim != 2 or "scale" in seen:  # statistics of what comes by
+        plan.put("before", finding.layer, L.BatchNormalization, momentum=0.9, epsilon=1e-7, center=False, scale=False)
     else:
         values = np.where(np.isfinite(plan.x), plan.x, np.nan)
         variance = np.nanvar(values, 0)

@@ -1,11 +1,11 @@
 """Inputs far from the size for which rates and initial weights are made, with no layer that would bring them there.
 
-Needs: root mean square of the inputs and of a typical example, the first layer that reads them; a trial training, as given and with inputs of mean 0 and
-deviation 1.
-Thresholds: a root mean square above LARGE or below SMALL (pixels from 0 to 255 have about 100, those divided by 255 .4). That alone is an info, for many
-nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not so from those. For an embedding: whole numbers
-within its rows, not scaled below 1, an error; so are FEWEST examples or more that are all the same number.
-Not to be confused with: a rate too high (then the standardized inputs are not learned either), rescaling in the model, whole numbers for an embedding.
+Needs: root mean square and deviation of the inputs as the first layer reads them, behind a rescaling in the model if there is one, and root mean square of a
+typical example; a trial training, as given and with inputs of mean 0 and deviation 1.
+Thresholds: a root mean square above LARGE (pixels from 0 to 255 have about 100, those divided by 255 .4), or a deviation below SMALL (pixels divided by 255
+twice: .001). That alone is an info, for many nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not
+so from those. For an embedding: whole numbers within its rows, not scaled below 1, an error; so are FEWEST examples or more that are all the same number.
+Not to be confused with: a rate too high (then the standardized inputs are not learned either), normalization in the model, whole numbers for an embedding.
 """
 
 import numpy as np
@@ -16,6 +16,8 @@ from keras_optlab.diagnosis.record import Record
 
 CODE = "bad-input-range"
 LARGE, SMALL, FEWEST = 10.0, 0.01, 20
+COLUMNS = "Begin with a `keras.layers.Normalization()` that was adapted to x."
+PIXELS = f"Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with{COLUMNS.removeprefix('Begin with')}"
 
 
 def find(record: Record) -> list[Finding]:
@@ -23,28 +25,49 @@ def find(record: Record) -> list[Finding]:
     if first is None or len(inputs) != 1 or inputs[0].get("rms") is None:
         return []
     (x,) = inputs
+    x = _as_read(x, first)
     if x["min"] == x["max"] and x["shape"] and record.facts["data"]["examples"] >= FEWEST:
         message = f"All inputs are {x['min']:.3g}: there is nothing in them to tell one example from another."
         return [Finding(CODE, "error", None, 0, 0, {"most": x["max"], "threshold": x["min"]}, message, "Look at what made them, `np.unique(x)`.")]
     if first["rows"] is not None:
         return _embedded(x, first)
-    if first["treated"] or not x["rms"] or SMALL <= x["rms"] <= LARGE:
+    alike = x["std"] < SMALL and x["rms"] <= LARGE
+    if first["treated"] or not x["rms"] or x["rms"] <= LARGE and not alike:
         return []
     probe = record.facts.get("probe", {})
     trials = probe.get("verdicts", {})
     decisive = trials.get("own standardized") or trials.get("standardized") and not trials.get("adam")
     harmful = stuck(record) and (decisive or not probe)
     learned = ": a batch was learned only after it was scaled." if harmful and decisive else ": nothing was learned." if harmful else "."
-    evidence = {"rms": x["rms"], "threshold": LARGE if x["rms"] > LARGE else SMALL, "min": x["min"], "max": x["max"]}
+    evidence = {"rms": x["rms"], "threshold": LARGE, "min": x["min"], "max": x["max"]}
+    evidence |= {"std": x["std"], "threshold": SMALL} if alike else {}
     if x["rms"] > LARGE >= x.get("typical", np.inf):
         message = f"Some inputs reach {max(-x['min'], x['max']):.3g}, though a typical example has a root mean square of {x['typical']:.3g}{learned}"
         evidence["typical"] = x["typical"]
         advice = "Look at them, `np.abs(x).reshape(len(x), -1).max(1).argsort()[-5:]`, and mend them, leave them out or cut them off with `np.clip`."
     else:
-        message = f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} (root mean square {x['rms']:.3g}; nets are made for about 1)"
-        message += f", and nothing before `{first['layer']}` scales them{learned}"
-        advice = "Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with a `keras.layers.Normalization()` that was adapted to x."
+        size = f"deviation {x['std']:.3g}" if alike else f"root mean square {x['rms']:.3g}"
+        message = f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} ({size}; nets are made for about 1)"
+        if "rescaled" in x:
+            evidence["scale"] = first["scale"]
+            message += f" as `{first['layer']}` reads them, behind a rescaling by {first['scale']:.3g}{learned}"
+            advice = "Scale them once, either in the model or before it, so that they reach from 0 to 1 or from -1 to 1."
+        else:
+            message += f", and nothing before `{first['layer']}` scales them{learned}"
+            advice = PIXELS if len(x["shape"]) > 1 or 100 < x["max"] <= 255 else COLUMNS
     return [Finding(CODE, "warning" if harmful else "info", first["layer"], 0, 0, evidence, message, advice)]
+
+
+def _as_read(x, first) -> dict:
+    """The numbers behind a rescaling that the first layer reads them through."""
+    scale, offset = first.get("scale", 1.0), first.get("offset", 0.0)
+    if (scale, offset) == (1.0, 0.0):
+        return x
+    low, high = sorted((scale * x["min"] + offset, scale * x["max"] + offset))
+    mean, std = scale * x["mean"] + offset, abs(scale) * x["std"]
+    typical = {"typical": abs(scale) * x["typical"]} if offset == 0 and "typical" in x else {}
+    kept = {name: value for name, value in x.items() if name != "typical"}
+    return kept | {"min": low, "max": high, "mean": mean, "std": std, "rms": float(np.hypot(mean, std)), "rescaled": True} | typical
 
 
 def _embedded(x, first) -> list[Finding]:
