@@ -1,7 +1,7 @@
 """How often the training doctor is right: sick programs named by their cause, healthy ones not alarmed; before `fit`, in it, and by peers on the same records.
 
     taskset -c 1 python benchmarks/diagnosis.py --out FOLDER [--seeds 1] [--only PATTERN] [--minutes 60] [--judged] [--tuned] [--sick] [--part 0/2]
-                                                [--table] [--again] [--details]
+                                                [--repair] [--table] [--again] [--details]
 
 Each case of `diagnosis_cases.py` is examined by `keras_optlab.diagnose` and then trained with `TrainingDoctor()`: a line of JSON in FOLDER/runs.jsonl and a
 record in FOLDER/records. What the folder holds already is not run again. A run counts as healthy or sick by the score it reached; those that did not turn
@@ -29,8 +29,8 @@ ALARMS = ("warning", "error")
 KEPT = ("code", "severity", "layer", "first_step", "cause", "message")
 
 
-def run(case: Case, folder: Path) -> dict:
-    """Examines a case before it is trained, and trains it with the doctor."""
+def run(case: Case, folder: Path, repaired: bool) -> dict:
+    """Examines a case before it is trained, and trains it with the doctor; then, if wanted, repairs it and trains it again."""
     import keras
 
     import keras_optlab
@@ -47,7 +47,12 @@ def run(case: Case, folder: Path) -> dict:
     (folder / "records").mkdir(parents=True, exist_ok=True)
     with gzip.open(record_of(case, folder), "wt") as file:
         json.dump(doctor.record.to_dict(), file)
-    return outcome | {"before": found, "examined": round(examined, 2), "doctor": plain(doctor.findings)}
+    outcome |= {"before": found, "examined": round(examined, 2), "doctor": plain(doctor.findings)}
+    if repaired:
+        from diagnosis_repair import mended
+
+        outcome = mended(case, doctor, outcome)
+    return outcome
 
 
 def record_of(case: Case, folder: Path) -> Path:
@@ -146,6 +151,7 @@ def main():
     half.add_argument("--tuned", action="store_true", help="only the half that thresholds are set on")
     parser.add_argument("--sick", action="store_true", help="only programs with a fault")
     parser.add_argument("--part", default="0/1")
+    parser.add_argument("--repair", action="store_true", help="repair each as well; `diagnosis_repair.py --table` prints what came of it")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--again", action="store_true", help="with the present rules")
     parser.add_argument("--details", action="store_true")
@@ -159,7 +165,7 @@ def main():
         finished = done(folder / "runs.jsonl")
         for case in wanted[part::parts]:
             if case.name not in finished and time.monotonic() < until:
-                store(folder / "runs.jsonl", run(case, folder))
+                store(folder / "runs.jsonl", run(case, folder, arguments.repair))
     known, odd, seen = [], [], set()
     for folder in arguments.out:
         finished = done(folder / "runs.jsonl")

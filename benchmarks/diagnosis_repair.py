@@ -2,10 +2,10 @@
 
     taskset -c 1 python benchmarks/diagnosis_repair.py --out runs.jsonl [--seeds 1] [--only PATTERN] [--minutes 60] [--tuned | --judged] [--part 0/2] [--table]
 
-Each case of `diagnosis_cases.py` is trained with `TrainingDoctor()`, mended by `repair(model, doctor.findings, x, y)` and trained again from its start; a sound
+Each case of `diagnosis_cases.py` is trained with `TrainingDoctor()`, mended by `repair(model, doctor.findings, x, y, batch_size)` and trained again from its start; a sound
 one is mended without having been trained a second time where nothing was found. A run is well when it goes nine tenths of the way from guessing to the score of
 its sound program. Faults that stand in the data alone (labels, too few examples, a slow input) are counted apart: no model can mend them.
-What the file holds already is not run again.
+What the file holds already is not run again. `diagnosis.py --repair` does the same with the trainings that it makes; `--table` reads its "runs.jsonl", too.
 """
 
 import argparse
@@ -24,18 +24,25 @@ OF_DATA = ("labels_shuffled", "targets_with_nan", "labels_of_minus_one", "valida
 
 def run(case: Case) -> dict:
     """Trains, repairs, trains again."""
-    import keras
-
     from keras_optlab.callbacks import TrainingDoctor
-    from keras_optlab.training import repair
 
     doctor = TrainingDoctor()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        outcome = train(case, [doctor])
+        return mended(case, doctor, train(case, [doctor]))
+
+
+def mended(case: Case, doctor, outcome: dict) -> dict:
+    """Outcome of a training, and of another one after its repair."""
+    import keras
+
+    from keras_optlab.training import repair
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         keras.utils.set_random_seed(case.seed)
         began = time.perf_counter()
-        model, changes = repair(doctor.model, doctor.findings, *case.program.train)
+        model, changes = repair(doctor.model, doctor.findings, *case.program.train, batch_size=case.program.batch_size)
         seconds, score = time.perf_counter() - began, outcome["score"]
         if changes:
             try:

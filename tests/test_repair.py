@@ -310,6 +310,12 @@ def test_bad_input(model, given, message):
         repair(model, given)
 
 
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True, None])
+def test_a_batch_size_that_is_none(batch_size):
+    with pytest.raises(ValueError, match="`batch_size` must be a positive integer, as for `fit`"):
+        repair(row(), [], X, Y, batch_size)
+
+
 def test_a_model_without_a_config():
     model = Stubborn()
     model.compile("sgd", SPARSE)
@@ -355,6 +361,19 @@ def test_pixels_are_given_what_is_learned_from():
     model = row(optimizer=keras.optimizers.SGD(0.01))
     _, (change,) = repair(model, [finding("bad-input-range", "one", rms=130.0, min=0.0, max=255.0)], 130 + X, Y)
     assert "keras.layers.Normalization" in change.lines[0] and not change.note
+
+
+@pytest.mark.parametrize(("batch_size", "changed"), [(1, True), (32, False)])
+def test_units_that_died_of_steps_too_large_get_a_lower_rate(batch_size, changed):
+    """At this rate 64 examples together are learned, but not one by one."""
+    model = row(optimizer=keras.optimizers.SGD(0.5, momentum=0.9))
+    new, (change,) = repair(model, [finding("dead-units", "one")], X, Y, batch_size=batch_size)
+    assert layer(new, "one").activation is keras.activations.leaky_relu and (rate(new) < 0.4) == changed == ("- SGD(learning_rate=0.5)" in change.lines)
+
+
+def test_a_step_that_left_nothing_of_the_weights_does_not_tell_how_low_the_rate_must_be():
+    new, (change,) = repair(row(optimizer=keras.optimizers.SGD(50.0)), [finding("learning-rate-too-high", update_to_weight=1e9)], X, Y)
+    assert not change.note and 0.04 < rate(new) < 6  # not 50 * 1e-4
 
 
 def test_a_model_that_is_not_built_yet():

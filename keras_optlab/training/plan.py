@@ -18,6 +18,7 @@ class Plan:
     Args:
         model: the model; it is only read.
         x: inputs as an array, from which statistics may be taken, or `None`.
+        tried: whether what is planned will be tried, and more if it does not do.
 
     Attributes:
         facts: its `model_facts`.
@@ -34,8 +35,8 @@ class Plan:
         edits: {(what was changed, "in", "before" or "after"): [layers]}, as code: "- " what it was, "+ " what it is.
     """
 
-    def __init__(self, model, x=None):
-        self.x, self.facts, self.optimizer = x, model_facts(model), model.optimizer
+    def __init__(self, model, x=None, tried: bool = False):
+        self.x, self.tried, self.facts, self.optimizer = x, tried, model_facts(model), model.optimizer
         self.layers = {layer.name: layer for layer in seams.layers(model) if not isinstance(layer, (keras.Model, L.InputLayer))}
         self.graph = _is_graph(model)
         self.configs = {}

@@ -12,7 +12,7 @@ from keras_optlab.training.plan import INPUTS, Plan
 
 BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign", "softmax")
 CUT_OFF = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish")
-USUAL, MOST = 1e-3, 1e-2  # of its weights: what a step of a healthy layer moves, and what a large one does
+USUAL, MOST, LOST = 1e-3, 1e-2, 10.0  # of its weights: what a step of a healthy layer moves, what a large one does, and one that leaves nothing of them
 DEEP = 8  # layers from which on depth alone needs normalization
 WIDER, MANY = 32, 10
 POOLS = {1: L.GlobalAveragePooling1D, 2: L.GlobalAveragePooling2D, 3: L.GlobalAveragePooling3D}
@@ -56,7 +56,8 @@ def scale_inputs(plan: Plan, finding: Finding) -> None:
 def lower_rate(plan: Plan, finding: Finding) -> None:
     """Down to steps of a hundredth of the weights, where it is known how large they are, else to a tenth."""
     moved = finding.evidence.get("update_to_weight") or 0.0
-    plan.rate(float(np.clip(MOST / moved, 1e-4, 0.1)) if np.isfinite(moved) and moved > 0 else 0.1)
+    told = np.isfinite(moved) and 0 < moved <= (LOST if plan.tried else np.inf)
+    plan.rate(float(np.clip(MOST / moved, 1e-4, 0.1)) if told else 0.1)
 
 
 def raise_rate(plan: Plan, finding: Finding) -> None:
@@ -84,6 +85,8 @@ def draw_anew(plan: Plan, finding: Finding) -> None:
 
 
 def revive(plan: Plan, finding: Finding) -> None:
+    if plan.further < 1:
+        plan.rate()
     layer = _name(finding)
     leaks = {"activation": "leaky_relu"} if plan.get(layer, "activation") in ("relu", "relu6") else {}
     plan.set(layer, **leaks, kernel_initializer="he_normal", bias_initializer="zeros")

@@ -11,10 +11,11 @@ from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.plan import Plan
-from keras_optlab.training.probe import EXAMPLES, own_gain
+from keras_optlab.training.probe import EXAMPLES, own_gain, rates
 from keras_optlab.training.remedies import REMEDIES
 
 NEARLY = 0.9  # of the best gain
+FEW = 16  # examples in a batch of which several are tried
 TOLERATED = 0.02  # share of its loss that a trial may lose less with a remedy than without
 UNSEEN = (
     "dropout-too-high",
@@ -25,9 +26,10 @@ UNSEEN = (
     "stale-batch-norm",
     "underfitting",
 )  # a trial on one batch tells nothing of these
-LOWER, HIGHER = (1.0, 0.1, 0.01), (1.0, 10.0, 100.0)  # where it can be tried, a rate is sought
+LOWER, HIGHER = (1.0, 0.1, 0.01, 0.001), (1.0, 10.0, 100.0)  # where it can be tried, a rate is sought
 FURTHER = {"learning-rate-too-high": LOWER, "exploding-gradient": LOWER, "non-finite": LOWER, "oscillating-loss": LOWER, "learning-rate-too-low": HIGHER}
 FURTHER["slow-convergence"] = HIGHER[:2]  # it has learned a little already
+FURTHER["dead-units"] = LOWER[:3]  # for they may have died of steps too large
 FURTHER["bad-input-range"] = (1.0, 2.0)  # from 0 to 1, or a deviation of 1
 WEIGHTS = ("units", "input_dim", "kernel_initializer", "bias_initializer")  # settings that say what a layer begins with
 
@@ -52,7 +54,7 @@ class Change:
         return "\n  ".join([f"{self.code}: {self.why}", *self.lines, *filter(None, [self.note])])
 
 
-def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, list[Change]]:
+def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -> tuple[keras.Model, list[Change]]:
     """Makes a new compiled model with what the findings call for, and says what was changed and why.
 
     Causes are mended; what follows from them, and what is only an "info", is not. What only data can mend, such as a slow input, is left and told. With data
@@ -66,12 +68,14 @@ def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, l
         findings: from `keras_optlab.diagnose`, `TrainingDoctor.findings` or `keras_optlab.diagnosis.examine`.
         x: inputs as for `fit`, to try the remedies on. Defaults to none.
         y: their targets, where x does not have them.
+        batch_size: as for `fit`. Where it is 16 or less, remedies are tried on as many batches as that makes of 64 examples, for a rate that is right for a
+            batch may be far too high for single examples. Defaults to `32`.
 
     Returns:
         The new model, and a `Change` for each cause; printed, they are a diff.
 
     Raises:
-        ValueError: if the model is not compiled or cannot be made from its config, or `findings` holds something else.
+        ValueError: if the model is not compiled or cannot be made from its config, `findings` holds something else, or `batch_size` is no positive integer.
 
     Example:
 
@@ -84,7 +88,9 @@ def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, l
         raise ValueError(f"`repair(model=...)`: `model` must be a compiled keras.Model: call `model.compile(optimizer, loss)` first. Received: model={model!r}")
     if others := [one for one in findings if not isinstance(one, Finding)]:
         raise ValueError(f"`repair(findings=...)`: `findings` must be `keras_optlab.diagnosis.Finding`s, such as `doctor.findings`. Received: {others[0]!r}")
-    trial = None if x is None else _Trial(x, y)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"`repair(batch_size=...)`: `batch_size` must be a positive integer, as for `fit`. Received: batch_size={batch_size!r}")
+    trial = None if x is None else _Trial(x, y, batch_size)
     if trial and not model.built:
         model = trial.built(_made(model, Plan(model)))  # of which more is known
     accepted, changes = [], []
@@ -112,8 +118,8 @@ def repair(model: keras.Model, findings, x=None, y=None) -> tuple[keras.Model, l
 class _Trial:
     """How much of its loss a model loses on one batch, in a short training with its own optimizer."""
 
-    def __init__(self, x, y):
-        self.batch = data_facts.some(x, y, EXAMPLES)
+    def __init__(self, x, y, batch_size: int):
+        self.batch_size, self.batch = batch_size, data_facts.some(x, y, EXAMPLES)
         self.data = data_facts.data_facts(*data_facts.read(x, y))
         self.table = self.batch[0] if isinstance(self.batch[0], np.ndarray) else None
 
@@ -128,15 +134,18 @@ class _Trial:
         self.built(model)
         record = Record()
         record.facts |= {**model_facts(model), "data": self.data}
+        known = guess(record, self.batch[1]), spread(record)
         try:
-            return own_gain(model, *self.batch, guess(record, self.batch[1]), spread(record))
+            if self.batch_size <= FEW:
+                return rates(model, *self.batch, None, (1.0,), self.batch_size, *known).get(1.0, -1.0)
+            return own_gain(model, *self.batch, *known)
         except Exception:  # what `fit` would raise, too
             return -1.0
 
 
 def _planned(model, accepted: list, trial) -> Plan:
     """What the remedies of some findings make of a model; its lines are those of the last one."""
-    plan = Plan(model, trial and trial.table)
+    plan = Plan(model, trial and trial.table, tried=trial is not None)
     for finding, plan.further in accepted:
         plan.edits = {}
         if finding.code in REMEDIES:
