@@ -2,9 +2,9 @@
 
     taskset -c 1 python benchmarks/diagnosis_repair.py --out runs.jsonl [--seeds 1] [--only PATTERN] [--minutes 60] [--tuned | --judged] [--part 0/2] [--table]
 
-Each case of `diagnosis_cases.py` is trained with `TrainingDoctor()`, mended by `repair(model, doctor.findings, x, y, batch_size)` and trained again from its start; a sound
-one is mended without having been trained a second time where nothing was found. A run is well when it goes nine tenths of the way from guessing to the score of
-its sound program. Faults that stand in the data alone (labels, too few examples, a slow input) are counted apart: no model can mend them.
+Each case of `diagnosis_cases.py` is trained with `TrainingDoctor()`, mended by `repair(model, doctor.findings, x, y, batch_size)` and trained again from its
+start; a sound one is mended without having been trained a second time where nothing was found. A run is well when it goes nine tenths of the way from guessing
+to the score of its sound program. Faults that stand in the data alone (labels, too few examples, a slow input) are counted apart: no model can mend them.
 What the file holds already is not run again. `diagnosis.py --repair` does the same with the trainings that it makes; `--table` reads its "runs.jsonl", too.
 """
 
