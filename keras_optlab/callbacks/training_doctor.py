@@ -14,7 +14,7 @@ import numpy as np
 from keras_optlab import report as page
 from keras_optlab.callbacks.gradient_monitor import RECENT, GradientMonitor
 from keras_optlab.diagnosis import TrainingWarning, examine
-from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, guess, needed, over, spread
+from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, guess, over, spread
 from keras_optlab.diagnosis.rules import RULES, STATIC, input_bound, ordered
 from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
@@ -82,6 +82,7 @@ class TrainingDoctor(GradientMonitor):
             raise ValueError(f"TrainingDoctor(act=...): `act` must be `True` or `False`. Received: act={act!r}")
         self._acts, self._rows = Acts(ignore) if act else None, 32  # examples of a batch
         self._patient, self._batch, self._start, self._tried = None, None, None, False
+        self._guessed = lambda: None  # what guessing the targets would bring, with what is known of the outputs
         self._alone = False  # in a loop that calls no callback
         self._begun, self._looking, self._one_look = None, 0.0, FIRST  # when the first fit began; seconds of all looks, and of one
         self._epoch, self._steps_of_epoch, self._begins = None, 0, True  # times at which its training began
@@ -175,7 +176,7 @@ class TrainingDoctor(GradientMonitor):
 
     def receive(self, call: int, sample):
         if self._batch is None and sample.batch is not None:
-            self._learn("the data", lambda: self._read(*keras.utils.unpack_x_y_sample_weight(sample.batch)[:2], whole=False))
+            self._learn("the data", lambda: self._read(*keras.utils.unpack_x_y_sample_weight(sample.batch), whole=False))
         if self._acts and sample.batch is not None:
             self._rows = next((len(one) for one in keras.tree.flatten(sample.batch) if getattr(one, "shape", ())), self._rows)
         sample.batch = None  # else it would stay in memory until the sample is read
@@ -219,7 +220,7 @@ class TrainingDoctor(GradientMonitor):
         facts = self._record.facts
         for name in ("probe", "data", "validation", "guess", "penalty", "memory", "unreadable"):
             facts.pop(name, None)
-        self._patient, self._batch, self._tried = self.model.optimizer, None, False
+        self._patient, self._batch, self._tried, self._guessed = self.model.optimizer, None, False, lambda: None
         if self._acts:
             self._learn(ACTS, lambda: self._acts.begin(self.model))
         self._learn("the layers", lambda: facts.update(model_facts(self.model)))
@@ -228,7 +229,7 @@ class TrainingDoctor(GradientMonitor):
         self._start = None if own_step or not fits or distributed(self.model) else [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.variables]
         given = seams.fit_arguments(self.model) or {}
         if given.get("x") is not None and not (data_facts.is_stream(given["x"]) or data_facts.is_spent_by_reading(given["x"])):
-            self._learn("the data", lambda: self._read(given["x"], given["y"]))
+            self._learn("the data", lambda: self._read(given["x"], given["y"], given["sample_weight"], given["class_weight"]))
             batch = lambda: min(given["batch_size"] or 32, facts["data"]["examples"])  # 32: of `fit`
             self._see_outputs()
             if "data" in facts:
@@ -250,20 +251,20 @@ class TrainingDoctor(GradientMonitor):
 
         def see():
             facts["outputs"] = seen_outputs(self.model, self._batch[0])
-            targets = keras.tree.flatten(self._batch[1])
-            if len(targets) == 1 and targets[0] is not None:
-                facts["guess"] = guess(self._record, targets[0])
+            facts["guess"] = self._guessed()
 
         self._learn(OUTPUTS, see)
         self._unseen = True
 
-    def _read(self, x, y, whole: bool = True):
+    def _read(self, x, y, sample_weight=None, class_weight=None, whole: bool = True):
         facts = self._record.facts
         self._batch = data_facts.some(x, y, EXAMPLES)
         inputs, targets, _ = data_facts.read(x, y)
         facts["data"] = data_facts.data_facts(inputs, targets, whole)
         if len(targets) == 1:
-            facts["guess"] = guess(self._record, next(iter(targets.values())))
+            (target,) = targets.values()
+            self._guessed = lambda: guess(self._record, target, data_facts.weights(target, class_weight, sample_weight))
+            facts["guess"] = self._guessed()
 
     def _learn(self, what: str, look):
         """A training must not end for something that is only to be looked at."""
@@ -356,22 +357,26 @@ class TrainingDoctor(GradientMonitor):
         found: dict[float, float] = {}
         if self._start is None or self._batch is None:
             return None
-        facts = self._record.facts
-        trial = lambda: found.update(rates(self.model, *self._batch, values, factors, self._rows, facts.get("guess"), spread(self._record)))
-        self._learn("other rates", trial)
+        self._learn("other rates", lambda: found.update(rates(self.model, *self._batch, values, factors, self._rows, *self._of_batch())))
         return found or None
+
+    def _of_batch(self) -> tuple[float | None, float | None]:
+        """Guess and spread of the fixed batch, whose targets may lie closer together than all do."""
+        targets = next(iter(keras.tree.flatten(self._batch[1])), None)
+        return guess(self._record, targets), spread(self._record, targets)
 
     def _try(self):
         if self._tried or self._start is None or self._batch is None or any(f.severity == "error" and f.code in STATIC for f in self.findings):
             return
         self._tried = True
-        guessed = needed(self._record) if over(self._record) else self._record.facts.get("guess")  # numbers are given time to come down from any height
 
         def trial():
+            guessed, spread_ = self._of_batch()
+            guessed = guessed or (spread_ if over(self._record) else None)  # numbers are given time to come down from any height
             with kept(self.model):
                 for variable, value in zip(self.model.variables, self._start, strict=True):
                     variable.assign(value)
-                self._record.facts["probe"] = probe(self.model, *self._batch, guess=guessed, spread=spread(self._record))
+                self._record.facts["probe"] = probe(self.model, *self._batch, guess=guessed, spread=spread_)
 
         self._learn("a trial training", trial)
         self._unseen = True

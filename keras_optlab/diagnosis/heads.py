@@ -128,11 +128,16 @@ def falls(record: Record) -> bool:
     return len(losses) > 1 and losses[-1] <= FALLING * losses[-2]
 
 
-def spread(record: Record) -> float | None:
-    """The loss of always naming the mean of targets that are numbers, or those of one unit; `None` where there are none or the loss is another one."""
+def spread(record: Record, targets=None) -> float | None:
+    """The loss of always naming the mean of targets that are numbers, or those of one unit; `None` where there are none or the loss is another one.
+
+    Args:
+        record: whose facts name the loss.
+        targets: array of the targets of some examples, which may lie closer together than all do. Defaults to all that the record knows.
+    """
     found = heads(record)
     number = len(found) == 1 and found[0].target and (not found[0].labels or found[0].units == 1)
-    deviation = found[0].target.get("std") if number else None
+    deviation = None if not number else found[0].target.get("std") if targets is None else float(np.std(targets))
     return {"mean_squared_error": deviation**2, "mean_absolute_error": 0.8 * deviation}.get(found[0].loss) if deviation else None
 
 
@@ -141,22 +146,27 @@ def needed(record: Record) -> float | None:
     return record.facts.get("guess") or spread(record)
 
 
-def guess(record: Record, targets) -> float | None:
+def guess(record: Record, targets, weights=None) -> float | None:
     """The crossentropy that is reached by knowing only how often each class is there; `None` where the loss is none, or the examples are all of one class.
 
     Args:
         record: whose facts name the loss.
         targets: array of the targets of some examples.
+        weights: what each example counts, as `class_weight` and `sample_weight` say. Defaults to 1.
     """
     found = heads(record)
     if len(found) != 1 or found[0].loss not in (*SPARSE, *ONE_HOT, *BINARY) or not found[0].target:
         return None
     values, (head,) = np.asarray(targets, "float64"), found
+    counted = np.ones(len(values)) if weights is None else np.asarray(weights, "float64")
     if head.loss in SPARSE:
-        _, counts = np.unique(values, return_counts=True)
+        counted = np.broadcast_to(counted.reshape(-1, *[1] * (values.ndim - 1)), values.shape).ravel()
+        counts = np.bincount(np.unique(values, return_inverse=True)[1].ravel(), weights=counted)
         shares = counts / counts.sum()
     else:
-        shares = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1).mean(0)
+        rows = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
+        counted = np.repeat(counted, len(rows) // len(values))
+        shares = np.average(rows, 0, counted)
         shares = np.clip(np.stack([shares, 1 - shares]) if head.loss in BINARY else shares, 0, 1)
     entropies = -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0)
-    return float(entropies.sum(0).mean()) or None
+    return float(counted.mean() * entropies.sum(0).mean()) or None

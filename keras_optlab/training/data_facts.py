@@ -81,6 +81,15 @@ def some(x, y, examples: int) -> tuple:
     return tuple(None if side is None else part(side) if whole(side) else keras.tree.map_structure(part, side) for side in (x, y))
 
 
+def weights(y, class_weight=None, sample_weight=None) -> np.ndarray | None:
+    """What each example of a single target counts in a loss, by the arguments of `fit`; `None` for 1."""
+    if class_weight:
+        y = np.asarray(y)
+        y = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y))
+        return np.array([class_weight.get(int(label), 1.0) for label in y])
+    return None if sample_weight is None or np.ndim(sample_weight) != 1 else np.asarray(sample_weight)
+
+
 def is_stream(x) -> bool:
     """Whether it gives batches, and can do so again."""
     return hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset) or hasattr(x, "dataset") and hasattr(x, "collate_fn")

@@ -68,7 +68,7 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
                 inputs, targets = (next(iter(keras.tree.flatten(side)), None) for side in batch)
                 attempt("the memory", lambda: record.facts.update(memory=memory_facts(twin, len(inputs))))
                 attempt("the targets", lambda: record.facts.update(guess=guess(record, targets)))
-                trial = lambda: probe(twin, *batch, _Listener(record), record.facts.get("guess"), spread(record))
+                trial = lambda: probe(twin, *batch, _Listener(record), record.facts.get("guess"), spread(record, targets))
                 if record.facts.get("memory") and record.facts["memory"]["needed"] > record.facts["memory"]["free"]:
                     unreadable.append({"what": "the training", "why": "a trial may take more memory than is free"})
                 else:

@@ -31,6 +31,7 @@ UNTOUCHED = (
     L.Reshape,
     L.Permute,
     L.Dropout,
+    L.Concatenate,
     L.ZeroPadding1D,
     L.ZeroPadding2D,
     L.MaxPooling2D,
@@ -55,8 +56,9 @@ def model_facts(model) -> dict:
         "idle_bias" where a batch normalization right behind takes its bias away. "outputs": `{"name", "shape", "layer", "activation", "end"}` of each output;
         "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all behind it, empty where one of them is not known. "losses": `{"name",
         "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated",
-        "rows", "layer", "scale", "offset", "own"}`: whether a layer stands before the weights that may bring numbers into range, how many rows the embedding
-        has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, and whether code of the user's own reads them first.
+        "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many rows the
+        embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads them
+        first, and the same by "name" of several inputs.
         "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is not. "levelled": whether some layer normalizes, adds or
         joins, so that depth alone makes numbers neither grow nor shrink. "row": whether each layer is read by the next one alone. "linear": whether none but
         the last layers has a function that is not linear.
@@ -212,18 +214,25 @@ def _loss(loss) -> dict | None:
 
 
 def inputs_of(model, every=None) -> dict:
-    """What becomes of the inputs first. In a graph only what reads them counts; elsewhere the order of layers tells, but not which of several embeddings."""
+    """What becomes of the inputs first; "each" has it for each of several."""
     every = layers_of(model) if every is None else every
     graph = bool(getattr(model, "inputs", None)) and not isinstance(model, keras.Sequential) and not any(isinstance(x, keras.Model) for x in model.layers)
-    known = {id(x) for x in keras.tree.flatten(model.inputs)} if graph else set()
+    inputs = keras.tree.flatten(model.inputs) if graph else []
+    each = [{"name": x.name} | _first(model, every, [x]) for x in inputs] if len(inputs) > 1 else []
+    return _first(model, every, inputs if graph else None) | {"each": each}
+
+
+def _first(model, every, inputs: list | None) -> dict:
+    """What becomes of some inputs of a graph; elsewhere (`None`) the order of layers tells, but not which of several embeddings."""
+    known = {id(x) for x in inputs or ()}
     subclassed = not getattr(model, "inputs", None)
     found = {"treated": True, "rows": None, "layer": None, "scale": 1.0, "offset": 0.0, "own": True}
     if subclassed and sum(isinstance(x, L.Embedding) for x in every) > 1:
         return found
     for layer in every:
-        if graph and not isinstance(layer, L.InputLayer) and not known & {id(x) for x in keras.tree.flatten(symbolic(layer, "input"))}:
+        if inputs is not None and not isinstance(layer, L.InputLayer) and not known & {id(x) for x in keras.tree.flatten(symbolic(layer, "input"))}:
             continue
-        known |= {id(x) for x in keras.tree.flatten(symbolic(layer, "output"))}
+        known |= {id(x) for x in keras.tree.flatten(symbolic(layer, "output"))} if not isinstance(layer, L.InputLayer) else set()
         if isinstance(layer, L.Rescaling) and np.ndim(layer.scale) == np.ndim(layer.offset) == 0 and layer.scale:
             found |= {"scale": found["scale"] * float(layer.scale), "offset": found["offset"] * float(layer.scale) + float(layer.offset)}
         elif isinstance(layer, L.Embedding):

@@ -157,9 +157,13 @@ def standardized(x):
 
 
 def _standardized_for(model, x):
-    """Inputs that reach the first layer standardized, though the model rescales them."""
-    first = inputs_of(model)
-    return keras.tree.map_structure(lambda values: (values - first["offset"]) / first["scale"], standardized(x))
+    """Inputs that reach the first layers standardized, though the model rescales them; those that embeddings read stay as they are."""
+    first, flat = inputs_of(model), keras.tree.flatten(x)
+    each = first["each"] if len(first["each"]) == len(flat) else [first] * len(flat)
+    if isinstance(x, dict):  # which is flattened by the order of its names
+        each = [next((one for one in each if one.get("name") == name), first) for name in sorted(x)]
+    scaled = [value if one["rows"] is not None else (standardized(value) - one["offset"]) / one["scale"] for value, one in zip(flat, each)]
+    return keras.tree.pack_sequence_as(x, scaled)
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def lower_rate(plan: Plan, finding: Finding) -> None:
     """Down to steps of a hundredth of the weights, where it is known how large they are, else to a tenth."""
     moved = finding.evidence.get("update_to_weight") or 0.0
     told = np.isfinite(moved) and 0 < moved <= (LOST if plan.tried else np.inf)
-    plan.rate(float(np.clip(MOST / moved, 1e-4, 0.1)) if told else 0.1)
+    plan.rate(min(float(np.clip(MOST / moved, 1e-4, 0.1)) if told else 0.1, 0.5 / plan.further))
 
 
 def raise_rate(plan: Plan, finding: Finding) -> None:

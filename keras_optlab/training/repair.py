@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_optlab.diagnosis import Finding, Record
-from keras_optlab.diagnosis.heads import LEARNED, guess, spread
+from keras_optlab.diagnosis.heads import LEARNED, WELL, guess, spread
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import model_facts
@@ -26,11 +26,13 @@ UNSEEN = (
     "stale-batch-norm",
     "underfitting",
 )  # a trial on one batch tells nothing of these
-LOWER, HIGHER = (1.0, 0.1, 0.01, 0.001), (1.0, 10.0, 100.0)  # where it can be tried, a rate is sought
-FURTHER = {"learning-rate-too-high": LOWER, "exploding-gradient": LOWER, "non-finite": LOWER, "oscillating-loss": LOWER, "learning-rate-too-low": HIGHER}
+LOWER, HIGHER = (1.0, 10.0, 0.1, 0.01, 0.001), (1.0, 10.0, 100.0)  # where it can be tried, a rate is sought, in this order
+RATES = ("learning-rate-too-high", "exploding-gradient", "non-finite", "oscillating-loss")  # what a lower rate is the remedy of
+FURTHER = dict.fromkeys(RATES, LOWER) | {"learning-rate-too-low": HIGHER}
 FURTHER["slow-convergence"] = HIGHER[:2]  # it has learned a little already
-FURTHER["dead-units"] = LOWER[:3]  # for they may have died of steps too large
+FURTHER["dead-units"] = (1.0, 0.1, 0.01)  # for they may have died of steps too large
 FURTHER["bad-input-range"] = (1.0, 2.0)  # from 0 to 1, or a deviation of 1
+DONE = "Done already, with what is changed above."
 WEIGHTS = ("units", "input_dim", "kernel_initializer", "bias_initializer")  # settings that say what a layer begins with
 
 
@@ -100,12 +102,14 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
             continue
         tried = FURTHER.get(finding.code, (1.0,)) if trial else (1.0,)
         plans = [_planned(model, [*accepted, (finding, further)], trial) for further in tried]
-        best, note = 0, "" if plans[0].lines else f"Left to you. {finding.advice}"
+        best, note = 0, "" if plans[0].lines else DONE if finding.code in [one.code for one, _ in accepted] else f"Left to you. {finding.advice}"
         if trial and plans[0].lines and finding.code not in UNSEEN:
             gains = [trial.gain(_made(model, plan)) for plan in plans]
             best = next((i for i, reached in enumerate(gains) if reached >= NEARLY * max(gains)), int(np.argmax(gains)))
             helps = gains[best] >= gain - TOLERATED and gains[best] > min(LEARNED, gain + TOLERATED)
-            if not helps and not finding.remedy:  # what form asks for is not a matter of trial
+            if accepted and finding.code in RATES and WELL < gain >= gains[best] - TOLERATED:
+                note = f"Not needed: with what is changed already a batch loses {gain:.0%} of its loss."
+            elif not helps and not finding.remedy:  # what form asks for is not a matter of trial
                 note = f"Undone: with it a batch loses {max(gains[best], 0):.0%} of its loss, without it {max(gain, 0):.0%}. {finding.advice}"
             else:
                 gain = gains[best]
@@ -134,7 +138,7 @@ class _Trial:
         self.built(model)
         record = Record()
         record.facts |= {**model_facts(model), "data": self.data}
-        known = guess(record, self.batch[1]), spread(record)
+        known = guess(record, self.batch[1]), spread(record, self.batch[1])
         try:
             if self.batch_size <= FEW:
                 return rates(model, *self.batch, None, (1.0,), self.batch_size, *known).get(1.0, -1.0)

@@ -22,15 +22,27 @@ PIXELS = f"Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with{CO
 
 def find(record: Record) -> list[Finding]:
     inputs, first = record.facts.get("data", {}).get("x", []), record.facts.get("inputs")
-    if first is None or len(inputs) != 1 or inputs[0].get("rms") is None:
+    if first is None:
         return []
-    (x,) = inputs
+    if len(inputs) == 1:
+        return _judged(record, inputs[0], first, "inputs")
+    each = first.get("each", [])
+    named = [x["name"].removeprefix("x/") for x in inputs]
+    if len(each) == len(inputs) and not all(name.isdigit() for name in named):  # in a dict, whose order says nothing
+        by_name = {one["name"]: one for one in each}
+        each = [by_name[name] for name in named] if by_name.keys() == set(named) else []
+    return [found for x, one in zip(inputs, each if len(each) == len(inputs) else []) for found in _judged(record, x, one, f"inputs `{x['name']}`")]
+
+
+def _judged(record: Record, x: dict, first: dict, called: str) -> list[Finding]:
+    if x.get("rms") is None:
+        return []
     x = _as_read(x, first)
     if x["min"] == x["max"] and x["shape"] and record.facts["data"]["examples"] >= FEWEST:
-        message = f"All inputs are {x['min']:.3g}: there is nothing in them to tell one example from another."
+        message = f"All {called} are {x['min']:.3g}: there is nothing in them to tell one example from another."
         return [Finding(CODE, "error", None, 0, 0, {"most": x["max"], "threshold": x["min"]}, message, "Look at what made them, `np.unique(x)`.")]
     if first["rows"] is not None:
-        return _embedded(x, first)
+        return _embedded(x, first, called)
     alike = x["std"] < SMALL and x["rms"] <= LARGE
     if first["treated"] or not x["rms"] or x["rms"] <= LARGE and not alike:
         return []
@@ -42,12 +54,12 @@ def find(record: Record) -> list[Finding]:
     evidence = {"rms": x["rms"], "threshold": LARGE, "min": x["min"], "max": x["max"]}
     evidence |= {"std": x["std"], "threshold": SMALL} if alike else {}
     if x["rms"] > LARGE >= x.get("typical", np.inf):
-        message = f"Some inputs reach {max(-x['min'], x['max']):.3g}, though a typical example has a root mean square of {x['typical']:.3g}{learned}"
+        message = f"Some {called} reach {max(-x['min'], x['max']):.3g}, though a typical example has a root mean square of {x['typical']:.3g}{learned}"
         evidence["typical"] = x["typical"]
         advice = "Look at them, `np.abs(x).reshape(len(x), -1).max(1).argsort()[-5:]`, and mend them, leave them out or cut them off with `np.clip`."
     else:
         size = f"deviation {x['std']:.3g}" if alike else f"root mean square {x['rms']:.3g}"
-        message = f"The inputs reach from {x['min']:.3g} to {x['max']:.3g} ({size}; nets are made for about 1)"
+        message = f"The {called} reach from {x['min']:.3g} to {x['max']:.3g} ({size}; nets are made for about 1)"
         if "rescaled" in x:
             evidence["scale"] = first["scale"]
             message += f" as `{first['layer']}` reads them, behind a rescaling by {first['scale']:.3g}{learned}"
@@ -70,13 +82,13 @@ def _as_read(x, first) -> dict:
     return kept | {"min": low, "max": high, "mean": mean, "std": std, "rms": float(np.hypot(mean, std)), "rescaled": True} | typical
 
 
-def _embedded(x, first) -> list[Finding]:
+def _embedded(x, first, called: str) -> list[Finding]:
     if 0 <= x["min"] and x["max"] < 1 and x["std"] > 0:
-        message = f"The embedding `{first['layer']}` reads whole numbers, but the inputs reach from {x['min']:.3g} to {x['max']:.3g}: each is cut down to 0."
+        message = f"The embedding `{first['layer']}` reads whole numbers, but the {called} reach from {x['min']:.3g} to {x['max']:.3g}: each is cut down to 0."
         advice = f"Leave out what scales x: `keras.layers.Embedding({first['rows']}, ...)` takes the numbers of words themselves, 0 to {first['rows'] - 1}."
         return [Finding(CODE, "error", first["layer"], 0, 0, {"most": x["max"], "threshold": 1.0}, message, advice)]
     if x["min"] >= 0 and x["max"] < first["rows"]:
         return []
-    message = f"The embedding `{first['layer']}` has rows 0 to {first['rows'] - 1}, but the inputs reach from {x['min']:.6g} to {x['max']:.6g}."
+    message = f"The embedding `{first['layer']}` has rows 0 to {first['rows'] - 1}, but the {called} reach from {x['min']:.6g} to {x['max']:.6g}."
     advice = f"Make it large enough: `keras.layers.Embedding({int(x['max']) + 1}, ...)`, and count from 0."
     return [Finding(CODE, "error", first["layer"], 0, 0, {"most": x["max"], "threshold": first["rows"] - 1.0}, message, advice)]

@@ -6,25 +6,34 @@ sigmoid; one target for the many places of an image or a sequence; targets outsi
 outermost twentieth on either side left out, or below what a relu gives by BELOW of their root mean square: an info where FITS of the loss goes all the same. A
 function that gives no probabilities before a crossentropy that wants them is an error only where a trial training on a batch brought nothing: Keras clips what
 is no probability, and some such heads learn all the same.
+They are a warning where a whole run has brought less than WELL. The same holds for a head before a Poisson loss that may give numbers below 0, which have no
+logarithm.
 Not to be confused with: a loss that fits no such labels (`wrong-loss`), classes counted from 1 (`bad-labels`), a sigmoid for each class before a categorical
 crossentropy (Keras divides by the sum: it learns).
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, gained, heads, stuck
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, TRIED, WELL, Head, gained, heads, over, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "wrong-head"
 BEYOND, BELOW, FITS = 0.1, 0.5, 0.8
+POSITIVE = ("exponential", "softplus", "sigmoid", "softmax", "relu", "relu6", "hard_sigmoid", "squareplus")
 BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
 def find(record: Record) -> list[Finding]:
-    judged = [(head.layer, _judged(head, stuck(record), (gained(record) or 0) > FITS)) for head in heads(record)]
+    so_far = gained(record) or 0
+    poor = "error" if stuck(record) else "warning" if over(record) and _steps(record) >= TRIED and so_far <= WELL else "info"
+    judged = [(head.layer, _judged(head, poor, so_far > FITS)) for head in heads(record)]
     return [Finding(CODE, severity, layer, 0, 0, *told, remedy=remedy) for layer, (severity, *told, remedy) in judged if severity]
 
 
-def _judged(head: Head, is_stuck: bool, learns: bool):
+def _steps(record: Record) -> int:
+    return record.steps[-1] - record.steps[0] if len(record) else 0
+
+
+def _judged(head: Head, poor: str, learns: bool):
     units, function, target = head.units, head.activation, head.target
     if function == "softmax" and units == 1:
         remedy = {"activation": "linear"} if head.loss in DISTANCE else {"activation": "sigmoid", "loss": "binary_crossentropy"}
@@ -70,7 +79,10 @@ def _judged(head: Head, is_stuck: bool, learns: bool):
         wanted = "sigmoid" if head.loss in BINARY else "softmax"
         message = f"The loss {head.loss} takes probabilities, but {head.name} ends {'without a function' if function == 'linear' else f'with {function}'}."
         advice = f'End with `keras.layers.Dense({units}, activation="{wanted}")`, or give the loss `from_logits=True` and end without a function.'
-        return "error" if is_stuck else "info", {}, message, advice, {"activation": wanted}
+        return poor, {}, message, advice, {"activation": wanted}
+    if head.loss == "poisson" and function is not None and function not in POSITIVE:
+        message = f"The Poisson loss takes the logarithm of what {head.name} predicts, which ends with {function} and may give numbers below 0."
+        return poor, {}, message, f'End with `keras.layers.Dense({units}, activation="exponential")`.', {"activation": "exponential"}
     return None, None
 
 

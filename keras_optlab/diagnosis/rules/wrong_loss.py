@@ -29,6 +29,9 @@ def _judged(head: Head, is_stuck: bool):
             return "error", {"units": 1.0}, message, NUMBERS, {"activation": "linear", "loss": "mean_squared_error"}
         advice = 'Compile with `loss="binary_crossentropy"` and end with `keras.layers.Dense(1, activation="sigmoid")`.'
         return "error", {"units": 1.0}, message, advice, {"activation": "sigmoid", "loss": "binary_crossentropy"}
+    if loss == "cosine_similarity" and units == 1:
+        message = f"The cosine similarity of one number is its sign: it says nothing of how far {head.name} is off."
+        return "error", {"units": 1.0}, message, NUMBERS, {"activation": "linear", "loss": "mean_squared_error"}
     if head.from_logits and head.activation in SHARES and loss in (*SPARSE, *ONE_HOT, *BINARY):
         message = f"The loss has `from_logits=True`, but {head.name} ends with a {head.activation} already."
         return "warning" if is_stuck else "info", {}, message, "End without a function, or leave `from_logits` out.", {"activation": "linear"}
