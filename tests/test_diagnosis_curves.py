@@ -5,7 +5,7 @@ import pytest
 
 from keras_optlab.diagnosis import Record, examine
 from keras_optlab.diagnosis.curves import curve, pieces
-from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, spread, stands
+from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, guess, spread, stands
 from keras_optlab.diagnosis.rules import (
     FOLLOWS_FROM,
     RULES,
@@ -25,7 +25,7 @@ from keras_optlab.diagnosis.rules import (
     wrong_head,
     wrong_loss,
 )
-from keras_optlab.training.data_facts import data_facts
+from keras_optlab.training.data_facts import data_facts, heaviest, weights
 
 GUESS = float(np.log(10))
 LAYERS = ("first", "last")
@@ -499,3 +499,71 @@ def test_a_rate_at_which_a_trial_brings_nothing_is_too_low_though_updates_are_no
 def test_a_run_that_does_not_move_has_too_low_a_rate(last, update, guess, epochs, expected):
     made = run({"loss": np.linspace(1.152, last, 10)}, update=update, loss=1.152, guess=guess, epochs=epochs)
     assert said(learning_rate_too_low, made) == expected
+
+
+@pytest.mark.parametrize(
+    ("falls_at", "last", "learned", "expected"),
+    [
+        (3, 2.29, True, "warning"),
+        (3, 2.29, False, "warning"),
+        (10, 2.29, True, None),  # late enough
+        (3, 1.5, True, None),  # it has learned before
+        (99, 2.29, True, None),
+    ],
+)
+def test_a_rate_that_is_gone_before_anything_is_learned(falls_at, last, learned, expected):
+    made = run({"loss": np.linspace(2.31, last, 10)}, probe=FAILED | {"learned": learned, "verdicts": {"adam": True}, "loss": [2.3, 1.0] * 15})
+    made.learning_rate = [0.1 if i < falls_at else 1e-3 for i in range(20)]
+    found = [f for f in learning_rate_too_low.find(made) if "over" in f.evidence]
+    assert said_of(found) == expected and (not found or (found[0].first_step, found[0].evidence["learning_rate"]) == (60, 0.1))
+
+
+def test_a_loss_that_has_hardly_fallen_is_not_slow():
+    assert said(slow_convergence, run({"loss": np.linspace(2.3, 2.2, 12)}, update=1e-4)) == "warning"
+    assert said(slow_convergence, run({"loss": np.linspace(2.3033, 2.3027, 12)}, update=1e-4)) is None
+
+
+def test_guessing_counts_what_examples_weigh():
+    labels, halves = np.array([0] * 96 + [1] * 4), np.array([0.5] * 100)
+    facts = HEAD | {"data": data_facts({"x": labels}, {"y": labels})}
+    assert guess(run(**facts), labels) == pytest.approx(-(0.96 * np.log(0.96) + 0.04 * np.log(0.04)))
+    assert guess(run(**facts), labels, halves) == pytest.approx(guess(run(**facts), labels) / 2)
+    assert guess(run(**facts), labels, weights(labels, {0: 1.0, 1: 24.0})) == pytest.approx(1.92 * np.log(2))
+    assert guess(run(**facts), labels, 0 * halves) is None
+    rows = np.eye(10)[labels]
+    facts = HEAD | {"losses": [{"name": "categorical_crossentropy", "from_logits": False}], "data": data_facts({"x": labels}, {"y": rows})}
+    assert guess(run(**facts), rows, weights(rows, {0: 1.0, 1: 24.0})) == pytest.approx(1.92 * np.log(2))
+    assert heaviest(labels, weights(labels, {0: 1.0, 1: 24.0})) == pytest.approx(0.5) and heaviest(labels, 0 * halves) == 0
+
+
+def test_a_batch_has_a_spread_of_its_own():
+    targets = np.linspace(-3, 3, 100)
+    made = run(**of_numbers(targets))
+    assert spread(made) == pytest.approx(np.var(targets)) and spread(made, targets[:10]) == pytest.approx(np.var(targets[:10]))
+
+
+@pytest.mark.parametrize(
+    ("losses", "own", "expected"),
+    [
+        ([-0.8, -2.0, -4.0, -9.7], True, "warning"),
+        ([3.0, -5.0, -20.0, -60.0], True, "warning"),
+        ([-0.8, -2.0, -4.0, -9.7], False, None),
+        ([5.0, -2.0, -2.8, -2.9], True, None),  # a likelihood comes to rest
+        ([5.0, 3.0, 1.0, 0.1], True, None),
+        ([-0.8, -2.0, -1.0, -9.7], True, None),
+    ],
+)
+def test_a_loss_without_end(losses, own, expected):
+    assert said(wrong_loss, run({"loss": losses}, losses=[None] if own else HEAD["losses"])) == expected
+
+
+def test_numbers_behind_a_mean_that_was_huge_are_not_below_zero():
+    made = run({"loss": [5e11]}, samples=20, every=1, loss=lambda i: 5e11 * (1 + 1e-16), pace=[{"steps": 20, "seconds": 1.0}])
+    assert (pieces(made)[1] >= 0).all()
+
+
+@pytest.mark.parametrize(("end", "severity"), [(2.2, "warning"), (0.5, "info")])
+def test_what_is_odd_is_a_warning_where_a_run_has_brought_little(end, severity):
+    logits = {"outputs": [HEAD["outputs"][0] | {"activation": "linear"}]}
+    made = run({"loss": np.linspace(5.0, end, 10)}, loss=5.0, probe=FAILED | {"learned": True}, **logits)
+    assert said_of(wrong_head.find(made)) == severity

@@ -34,7 +34,7 @@ def trained(model, x=X, y=FOUR, doctor=None, raises=(), **arguments):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         with contextlib.suppress(raises):
-            model.fit(x, y, **{"epochs": 3, "batch_size": 32, "verbose": 0, "callbacks": [doctor]} | arguments)
+            model.fit(x, y, **{"epochs": 3, "batch_size": 32, "verbose": 0} | arguments | {"callbacks": [*arguments.get("callbacks", ()), doctor]})
     return doctor, [w for w in told if issubclass(w.category, TrainingWarning)]
 
 

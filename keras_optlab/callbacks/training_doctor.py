@@ -20,6 +20,7 @@ from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.acts import Act, Acts
+from keras_optlab.training.diagnose import twin_of
 from keras_optlab.training.facts import distributed
 from keras_optlab.training.look import look, seen_outputs
 from keras_optlab.training.memory import memory_facts
@@ -82,6 +83,7 @@ class TrainingDoctor(GradientMonitor):
             raise ValueError(f"TrainingDoctor(act=...): `act` must be `True` or `False`. Received: act={act!r}")
         self._acts, self._rows = Acts(ignore) if act else None, 32  # examples of a batch
         self._patient, self._batch, self._start, self._tried = None, None, None, False
+        self._before = None  # weights that a step of the user's own is to change
         self._guessed = lambda: None  # what guessing the targets would bring, with what is known of the outputs
         self._alone = False  # in a loop that calls no callback
         self._begun, self._looking, self._one_look = None, 0.0, FIRST  # when the first fit began; seconds of all looks, and of one
@@ -204,6 +206,7 @@ class TrainingDoctor(GradientMonitor):
         self._drain(whole=False)
         self._weigh()
         self._record.facts["epochs"] = len(self._record.logs.get("loss", []))  # it may have been stopped early
+        self._learn("what the step of your own has changed", self._compare)
         self._unseen = True
         so_far, last = self._so_far(), {name: values[-1] for name, values in self._record.logs.items() if values}
         waits = SLOW < input_bound.fastest(self._record)[0] < math.inf
@@ -215,6 +218,8 @@ class TrainingDoctor(GradientMonitor):
 
     def _meet(self):
         """Learns what is known of a model, and of arrays that `fit` was given, before the first step."""
+        if isinstance(self.model, keras.Sequential) and self.model.compiled and not self.model.built:
+            self._learn("the layers", self._preview)
         if not (self.model.built and self.model.compiled) or self.model.optimizer is self._patient:
             return
         facts = self._record.facts
@@ -226,9 +231,9 @@ class TrainingDoctor(GradientMonitor):
         self._learn("the layers", lambda: facts.update(model_facts(self.model)))
         own_step = type(self.model).train_step is not keras.Model.train_step
         fits = sum(math.prod(v.shape) for v in self.model.variables) <= MOST
-        self._start = None if own_step or not fits or distributed(self.model) else [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.variables]
-        given = seams.fit_arguments(self.model) or {}
-        if given.get("x") is not None and not (data_facts.is_stream(given["x"]) or data_facts.is_spent_by_reading(given["x"])):
+        values = [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.variables] if fits and not distributed(self.model) else None
+        self._start, self._before = (None, values) if own_step else (values, None)
+        if given := self._arrays():
             self._learn("the data", lambda: self._read(given["x"], given["y"], given["sample_weight"], given["class_weight"]))
             batch = lambda: min(given["batch_size"] or 32, facts["data"]["examples"])  # 32: of `fit`
             self._see_outputs()
@@ -241,6 +246,22 @@ class TrainingDoctor(GradientMonitor):
         self._weigh()
         self._unseen = True
         self._tell()  # `fit` may raise at its first step
+
+    def _arrays(self) -> dict | None:
+        """What `fit` was given, where it can be read again."""
+        given = seams.fit_arguments(self.model) or {}
+        readable = given.get("x") is not None and not (data_facts.is_stream(given["x"]) or data_facts.is_spent_by_reading(given["x"]))
+        return given if readable else None
+
+    def _preview(self):
+        """What form alone tells of a model that its first batch is to build, in which `fit` may raise."""
+        if given := self._arrays():
+            twin = twin_of(self.model, data_facts.some(given["x"], given["y"], EXAMPLES))
+            self._record.facts.update(model_facts(twin))
+            self._read(given["x"], given["y"])
+            self._unseen = True
+            self._tell()
+            self._batch = None
 
     def _see_outputs(self):
         """Those of a model that is no graph of layers, from one pass."""
@@ -263,8 +284,11 @@ class TrainingDoctor(GradientMonitor):
         facts["data"] = data_facts.data_facts(inputs, targets, whole)
         if len(targets) == 1:
             (target,) = targets.values()
-            self._guessed = lambda: guess(self._record, target, data_facts.weights(target, class_weight, sample_weight))
+            weights = data_facts.weights(target, class_weight, sample_weight)
+            self._guessed = lambda: guess(self._record, target, weights)
             facts["guess"] = self._guessed()
+            if weights is not None:
+                facts["data"]["y"][0]["heaviest"] = data_facts.heaviest(target, weights)
 
     def _learn(self, what: str, look):
         """A training must not end for something that is only to be looked at."""
@@ -284,6 +308,14 @@ class TrainingDoctor(GradientMonitor):
                 facts["penalty"] = [facts.get("penalty", [now])[0], now]
 
         self._learn("the penalties on weights", weigh)
+
+    def _compare(self):
+        if self._before is not None and self._record.facts["epochs"]:
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            now = {id(v): keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables}
+            began = zip(self.model.variables, self._before, strict=True)
+            self._record.facts["moved"] = not now or any(id(v) in now and not np.array_equal(now[id(v)], value) for v, value in began)
 
     def _end_pace(self):
         if self._epoch is not None and self._steps_of_epoch:

@@ -55,7 +55,10 @@ def pieces(record: Record) -> tuple[np.ndarray, np.ndarray]:
             found.append((start + count - 1, (mean * count - so_far) / (count - before) if np.isfinite(mean) else mean))
             before, so_far = count, mean * count
         start += length
-    return np.array([step for step, _ in found]), np.array([loss for _, loss in found])
+    losses = np.array([loss for _, loss in found])
+    if not any(loss < 0 for loss in (*shown, *ends)):
+        losses = np.maximum(losses, 0)  # what is left of a mean that was huge is rounding
+    return np.array([step for step, _ in found]), losses
 
 
 def accuracies(record: Record) -> tuple[np.ndarray, np.ndarray, float]:

@@ -13,6 +13,7 @@ BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 DISTANCE = ("mean_squared_error", "mean_absolute_error", "mean_squared_logarithmic_error", "mean_absolute_percentage_error", "huber", "log_cosh")
 TRIED = 50  # steps after which a run that has brought nothing is stuck
 LEARNED, WELL = 0.1, 0.5  # share of the loss that must be gone, for something and for much to be learned
+LARGE = 100.0
 FALLING = 0.95  # of the loss of the epoch before: a run that may yet come below guessing
 SHARES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")  # functions that give probabilities
 
@@ -110,6 +111,12 @@ def stuck(record: Record) -> bool:
     return record.facts["probe"]["learned"] is False if "probe" in record.facts else stands(record)
 
 
+def poor(record: Record) -> bool:
+    """Whether nothing was learned, or the run is over and has brought but little in `TRIED` steps: then what looks odd is more than odd."""
+    whole = len(record) > 0 and bool(record.logs.get("loss")) and over(record) and record.steps[-1] - record.steps[0] >= TRIED
+    return stuck(record) or whole and (gained(record) or 0) <= WELL
+
+
 def stands(record: Record) -> bool:
     """Whether the run itself has brought nothing in `TRIED` steps, and its loss does not fall any more."""
     so_far = gained(record)
@@ -141,6 +148,12 @@ def spread(record: Record, targets=None) -> float | None:
     return {"mean_squared_error": deviation**2, "mean_absolute_error": 0.8 * deviation}.get(found[0].loss) if deviation else None
 
 
+def large_targets(record: Record) -> float | None:
+    """Root mean square of targets that are numbers, where it is above `LARGE`: some 100 steps of Adam at 1e-3 move an output by about as much."""
+    sizes = [head.target["rms"] for head in heads(record) if head.loss in DISTANCE and head.target and head.target["rms"] > LARGE]
+    return max(sizes, default=None)
+
+
 def needed(record: Record) -> float | None:
     """The loss of whoever knows only how the targets are spread, which a model has to get below; `None` where it is not known."""
     return record.facts.get("guess") or spread(record)
@@ -159,6 +172,8 @@ def guess(record: Record, targets, weights=None) -> float | None:
         return None
     values, (head,) = np.asarray(targets, "float64"), found
     counted = np.ones(len(values)) if weights is None else np.asarray(weights, "float64")
+    if not counted.any():
+        return None
     if head.loss in SPARSE:
         counted = np.broadcast_to(counted.reshape(-1, *[1] * (values.ndim - 1)), values.shape).ravel()
         counts = np.bincount(np.unique(values, return_inverse=True)[1].ravel(), weights=counted)

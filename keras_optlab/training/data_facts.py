@@ -90,6 +90,16 @@ def weights(y, class_weight=None, sample_weight=None) -> np.ndarray | None:
     return None if sample_weight is None or np.ndim(sample_weight) != 1 else np.asarray(sample_weight)
 
 
+def heaviest(y, weights) -> float | None:
+    """The share of the class that counts most, of the numbers of classes or one-hot rows of a single target; 0 where nothing counts."""
+    y = np.asarray(y)
+    y = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y))
+    if not np.any(weights):
+        return 0.0
+    counts = np.bincount(np.unique(y, return_inverse=True)[1].ravel(), weights=weights)
+    return float(counts.max() / counts.sum()) if len(counts) <= CLASSES else None
+
+
 def is_stream(x) -> bool:
     """Whether it gives batches, and can do so again."""
     return hasattr(x, "element_spec") or isinstance(x, keras.utils.PyDataset) or hasattr(x, "dataset") and hasattr(x, "collate_fn")

@@ -94,22 +94,34 @@ class _Listener:
         return {}
 
 
-def _built(model, batch) -> keras.Model:
-    """An unbuilt model's twin, built for the batch; where Keras can make none, the model itself, which draws the weights that it would draw in `fit`."""
-    if batch is None:
-        raise data_facts.Unreadable("it is not built, and there is no batch to build it with")
-    some = keras.tree.map_structure(lambda value: value[:2], batch[0])
+def twin_of(model, batch) -> keras.Model:
+    """An unbuilt model's twin, built for the batch and compiled likewise.
+
+    Raises:
+        Exception: where Keras can make none of its config, or whatever the model raises.
+    """
     with kept(model):
-        try:
-            twin = type(model).from_config(model.get_config())
-            compiled = model.get_compile_config() if model.compiled else None
-        except (TypeError, ValueError, NotImplementedError):
-            model(some)
-            return model
-        twin(some)
+        twin = type(model).from_config(model.get_config())
+        compiled = model.get_compile_config() if model.compiled else None
+        if isinstance(twin, keras.Sequential) and isinstance(batch[0], np.ndarray):
+            twin.build((None, *batch[0].shape[1:]))  # numbers that a layer cannot take do not matter then
+        else:
+            twin(keras.tree.map_structure(lambda value: value[:2], batch[0]))
     if compiled:
         twin.compile_from_config(compiled)
     return twin
+
+
+def _built(model, batch) -> keras.Model:
+    """An unbuilt model's twin; where Keras can make none, the model itself, which draws the weights that it would draw in `fit`."""
+    if batch is None:
+        raise data_facts.Unreadable("it is not built, and there is no batch to build it with")
+    try:
+        return twin_of(model, batch)
+    except (TypeError, ValueError, NotImplementedError):
+        with kept(model):
+            model(keras.tree.map_structure(lambda value: value[:2], batch[0]))
+        return model
 
 
 def _reason(error: Exception) -> str:

@@ -55,13 +55,12 @@ def model_facts(model) -> dict:
         it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one number;
         "idle_bias" where a batch normalization right behind takes its bias away. "outputs": `{"name", "shape", "layer", "activation", "end"}` of each output;
         "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all behind it, empty where one of them is not known. "losses": `{"name",
-        "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over"}`. "inputs": `{"treated",
-        "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many rows the
-        embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads them
-        first, and the same by "name" of several inputs.
-        "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is not. "levelled": whether some layer normalizes, adds or
-        joins, so that depth alone makes numbers neither grow nor shrink. "row": whether each layer is read by the next one alone. "linear": whether none but
-        the last layers has a function that is not linear.
+        "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over", "decay"}`. "inputs":
+        `{"treated", "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many
+        rows the embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads
+        them first, and the same by "name" of several inputs. "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is
+        not. "levelled": whether some layer normalizes, adds or joins, so that depth alone makes numbers neither grow nor shrink. "row": whether each layer is
+        read by the next one alone. "linear": whether none but the last layers has a function that is not linear.
     """
     readers = followers(model)
     every = layers_of(model)
@@ -109,7 +108,8 @@ def _optimizer(optimizer) -> dict | None:
     if optimizer is None:
         return None
     rate, over = rate_of(optimizer)
-    return {"name": type(optimizer).__name__, "learning_rate": rate, "over": over}
+    decay = with_rate(optimizer.get_config()).get("weight_decay")
+    return {"name": type(optimizer).__name__, "learning_rate": rate, "over": over, "decay": decay if isinstance(decay, (int, float)) else None}
 
 
 def _layer(layer, readers) -> dict:

@@ -13,6 +13,7 @@ from keras_optlab.training.plan import INPUTS, Plan
 BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign", "softmax")
 CUT_OFF = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish")
 USUAL, MOST, LOST = 1e-3, 1e-2, 10.0  # of its weights: what a step of a healthy layer moves, what a large one does, and one that leaves nothing of them
+USUAL_DECAY = 0.004  # of Keras' AdamW
 DEEP = 8  # layers from which on depth alone needs normalization
 WIDER, MANY = 32, 10
 POOLS = {1: L.GlobalAveragePooling1D, 2: L.GlobalAveragePooling2D, 3: L.GlobalAveragePooling3D}
@@ -125,7 +126,9 @@ def bend(plan: Plan, finding: Finding) -> None:
 
 
 def regularize_less(plan: Plan, finding: Finding) -> None:
-    """Down to a tenth of the loss."""
+    """Down to a tenth of the loss, or to a usual decay."""
+    if "decays" in finding.evidence:
+        return plan.change(weight_decay=USUAL_DECAY)
     factor = 0.1 / finding.evidence["times"]
     for layer, config in plan.configs.items():
         for name, value in config.items():

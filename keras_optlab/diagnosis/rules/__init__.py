@@ -62,6 +62,7 @@ OF_FORM = ("non-finite-input", "bad-labels", "wrong-head", "wrong-loss", "bad-in
 TOO_FAR = ("learning-rate-too-high", "exploding-gradient", "non-finite", "gradient-spike")
 STARTS_BADLY = ("poor-initialization", "missing-normalization")
 AT_REST = (*STATIC, *TOO_FAR, "vanishing-gradient", "dead-units", "saturated-activation", "skipped-steps", "clipped-loss")
+OF_THE_END = ("slow-convergence", "oscillating-loss", "underfitting", "constant-prediction", "loss-not-decreasing")  # seen in a run as a whole
 FOLLOWS_FROM = {  # the first one that began no later is the cause
     "non-finite": (*OF_FORM, *STARTS_BADLY, "learning-rate-too-high", "exploding-gradient", "gradient-spike"),
     "exploding-gradient": (*OF_FORM, *STARTS_BADLY, "learning-rate-too-high", "gradient-spike"),
@@ -77,7 +78,7 @@ FOLLOWS_FROM = {  # the first one that began no later is the cause
     "layer-order": OF_FORM,
     "missing-normalization": ("non-finite-input", "bad-labels", "bad-input-range", "poor-initialization"),
     "constant-prediction": (*AT_REST, "learning-rate-too-low", "slow-convergence"),
-    "oscillating-loss": (*STATIC, *TOO_FAR, "clipped-loss", "dead-units"),
+    "oscillating-loss": (*STATIC, *TOO_FAR, "clipped-loss", "dead-units", "saturated-activation"),
     "slow-convergence": (*STATIC, *TOO_FAR, "learning-rate-too-low", "vanishing-gradient", "skipped-steps", "dead-units"),
     "overfitting": ("bad-labels", "class-imbalance", "train-validation-mismatch", "stale-batch-norm"),
     "underfitting": (*AT_REST, "learning-rate-too-low", "loss-not-decreasing", "constant-prediction", "slow-convergence", "oscillating-loss"),
@@ -125,6 +126,7 @@ def ordered(findings: list[Finding]) -> list[Finding]:
             first[f.code] = min(f.first_step, first.get(f.code, f.first_step))
     linked = []
     for f in findings:
-        cause = next((c for c in FOLLOWS_FROM.get(f.code, ()) if first.get(c, math.inf) <= f.first_step), None)
+        begins = f.last_step if f.code in OF_THE_END else f.first_step
+        cause = next((c for c in FOLLOWS_FROM.get(f.code, ()) if first.get(c, math.inf) <= begins), None)
         linked.append(replace(f, cause=cause, severity="info") if cause else f)
     return sorted(linked, key=lambda f: (f.cause is not None, -SEVERITIES.index(f.severity), f.first_step))

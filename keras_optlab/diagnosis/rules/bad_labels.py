@@ -30,6 +30,9 @@ def find(record: Record) -> list[Finding]:
                 NAN,
                 "info" if own else "error",
             )
+        if target.get("heaviest") == 0:
+            message = "The weights of all examples are 0: none of them counts."
+            tell({"weights": 0.0, "threshold": 0.0}, message, "Look at `sample_weight`: 1 for what counts, 0 for what does not.")
     if data.get("targets", data.get("examples")) != data.get("examples"):
         message = f"There are {data['examples']:,} inputs and {data['targets']:,} targets."
         tell(
@@ -48,7 +51,11 @@ def find(record: Record) -> list[Finding]:
             tell({"most": high, "threshold": float(units - 1)}, message, "Count classes from 0: `y = y - 1`.", units=units + 1)
         elif head.loss in (*SPARSE, *BINARY) and low < 0 or head.loss in BINARY and (low, high) == (1, 2):
             message = f"The labels are {low:.0f} to {high:.0f}, but the {head.loss} wants {'0 and 1' if head.loss in BINARY else 'class numbers from 0'}."
-            tell({"least": low, "most": high}, message, f"Count classes from 0: `y = {'(y + 1) // 2' if (low, high) == (-1, 1) else f'y - ({low:.0f})'}`.")
+            tell(
+                {"least": low, "most": high},
+                message,
+                f"Count classes from 0: `y = {'(y + 1) // 2' if (low, high) == (-1, 1) else f'y + {-low:.0f}' if low < 0 else f'y - {low:.0f}'}`.",
+            )
         elif head.target["classes"] == 1 and data["whole"] and data["examples"] >= FEWEST and head.loss in (*SPARSE, *BINARY):
             tell(
                 {"classes": 1.0, "threshold": 2.0},

@@ -1,9 +1,10 @@
 """One class holds nearly all examples.
 
-Needs: the share of the largest class, what the run has brought.
+Needs: the share of the largest class, by number and by weight, what the run has brought.
 Thresholds: SHARE, from FEWEST examples on. Only an info, for accuracy says little then, but such data are learned every day; a warning from NEARLY_ALL on
 where the head is for more than two classes, or where a run has brought nothing. A trial on one batch, in which one or two examples are of the other class,
 tells nothing of that.
+Where weights make it so, of classes none of which holds SHARE of the examples, NEARLY_ALL is a warning at once.
 Not to be confused with: labels that are all alike (`bad-labels`), something rare against all else (two classes).
 """
 
@@ -21,8 +22,12 @@ def find(record: Record) -> list[Finding]:
     for target in data.get("y", []):
         share = target["largest"]
         if share is not None and SHARE <= share < 1 and data["examples"] >= FEWEST:
-            severity = "warning" if share >= NEARLY_ALL and (several or stands(record)) else "info"
+            severity = "warning" if share >= NEARLY_ALL and (several or record.logs.get("loss") and stands(record)) else "info"
             message = f"{share:.1%} of the examples are of one class: whoever always names it is right as often."
             advice = "Weigh the others up, `model.fit(x, y, class_weight={0: 1.0, 1: 10.0})`, and look at recall or AUC rather than accuracy."
             found.append(Finding(CODE, severity, None, 0, 0, {"share": share, "threshold": SHARE}, message, advice))
+        elif share is not None and share < SHARE and (target.get("heaviest") or 0.0) >= NEARLY_ALL:
+            message = f"By their weights {target['heaviest']:.1%} of the loss are of one class, of which {share:.1%} of the examples are at most."
+            advice = "Weigh classes by how rare they are: `class_weight={c: len(y) / (classes * np.sum(y == c)) for c in range(classes)}`."
+            found.append(Finding(CODE, "warning", None, 0, 0, {"share": target["heaviest"], "threshold": NEARLY_ALL}, message, advice))
     return found

@@ -31,7 +31,8 @@ def find(record: Record) -> list[Finding]:
             continue
         now, where = seen[-1][0], "" if len(outputs) == 1 else f" of `{name}`"
         evidence = {"spread": now["spread"], "threshold": FLAT * scale} | ({} if now["largest"] is None else {"largest": now["largest"]})
-        message = f"The predictions{where} are the same for each of {seen[-1][1]} examples: they deviate by {now['spread']:.1e} from one to the next."
+        than = "" if target.get("classes") or "std" not in target else f", the targets by {target['std']:.1e}"
+        message = f"The predictions{where} are the same for each of {seen[-1][1]} examples: they deviate by {now['spread']:.1e} from one to the next{than}."
         return [Finding(CODE, "warning", None, looks[0]["step"], looks[-1]["step"], evidence, message, ADVICE)]
     return []
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import movement
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import stands
+from keras_optlab.diagnosis.heads import large_targets, stands
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules import bad_input_range
 
 CODE = "learning-rate-too-high"
 WORSE, FAST = 2.0, 0.2
+SCALED = " Or bring the targets into range: train on `(y - y.mean()) / y.std()`, and turn predictions back."
 
 
 def find(record: Record) -> list[Finding]:
@@ -44,6 +45,6 @@ def find(record: Record) -> list[Finding]:
             record.steps[-1] if len(record) else 0,
             {"learning_rate": rate, "loss": highest, "threshold": WORSE * first, "update_to_weight": moved, "threshold_update_to_weight": FAST},
             f"At a learning rate of {rate:.3g} {what}, and {then}.",
-            f"Take a tenth, and a tenth of that: `optimizer.learning_rate = {rate / 10:.1g}`.",
+            f"Take a tenth, and a tenth of that: `optimizer.learning_rate = {rate / 10:.1g}`." + (SCALED if large_targets(record) else ""),
         )
     ]

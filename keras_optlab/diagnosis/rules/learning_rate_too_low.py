@@ -20,7 +20,7 @@ from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
 CODE = "learning-rate-too-low"
 FROZEN, SLOW, DONE = 2e-5, 5e-5, 0.8
-GONE, EARLY = 0.01, 0.2
+GONE, EARLY = 0.02, 0.2
 
 
 def find(record: Record) -> list[Finding]:
@@ -71,7 +71,7 @@ def _spent(record: Record) -> list[Finding]:
     probe, rates, steps = record.facts.get("probe"), np.array(record.learning_rate), np.array(record.steps) - record.steps[0]
     low = rates <= GONE * rates.max()
     since = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
-    if not low[-1] or steps[-1] < TRIED or steps[since] > EARLY * steps[-1] or not over(record) or (gained(record) or 0) > LEARNED:
+    if not low[-1] or steps[-1] < TRIED or steps[since - 1] > EARLY * steps[-1] or not over(record) or (gained(record) or 0) > LEARNED:
         return []
     if not probe or not (probe["learned"] or probe["verdicts"].get("adam")):
         return []

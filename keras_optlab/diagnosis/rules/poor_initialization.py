@@ -2,13 +2,13 @@
 
 Needs: of each kernel its deviation times the root of its inputs (1.4 for he_normal before relu, about 1 for glorot), and whether it is one number throughout; a
 trial training.
-Thresholds: two layers or more whose kernels are constant (their units stay copies of each other) where the trial training brought nothing, with Adam neither;
-deviations outside SMALL and LARGE where it brought nothing with the given optimizer.
+Thresholds: two layers or more whose kernels are constant (their units stay copies of each other) where a trial training brought nothing or the run but
+little, and no trial, with Adam neither, more than WELL; deviations outside SMALL and LARGE where it brought nothing with the given optimizer.
 Not to be confused with: a last layer of a branch that starts at zero on purpose (the trial learns), weights that were trained before.
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import stuck
+from keras_optlab.diagnosis.heads import WELL, poor, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "poor-initialization"
@@ -16,17 +16,17 @@ SMALL, LARGE = 0.05, 5.0
 
 
 def find(record: Record) -> list[Finding]:
-    if not stuck(record):
+    if not poor(record):
         return []
     kernels = [layer for layer in record.facts.get("layers", []) if "scale" in layer]
-    constant = [layer for layer in kernels if layer["constant"]] if not record.facts.get("probe", {}).get("verdicts", {}).get("adam") else []
+    constant = [layer for layer in kernels if layer["constant"]] if record.facts.get("probe", {}).get("gain", 0.0) <= WELL else []
     if len(constant) > 1 or constant and len(kernels) == 1 and constant[0]["units"] > 1:
         message = (
             f"All weights of `{constant[0]['name']}`{f' and {len(constant) - 1} more' if len(constant) > 1 else ''} are alike, so that its units stay copies."
         )
         return [Finding(CODE, "error", constant[0]["name"], 0, 0, {"layers": float(len(constant))}, message, ADVICE)]
     off = [layer for layer in kernels if not layer["constant"] and not SMALL <= layer["scale"] <= LARGE]
-    if not off:
+    if not off or not stuck(record):
         return []
     layer = max(off, key=lambda one: max(one["scale"], 1 / max(one["scale"], 1e-9)))
     threshold, how = (LARGE, "large") if layer["scale"] > LARGE else (SMALL, "small")

@@ -3,20 +3,27 @@
 Needs: the first loss of a trial training, or of the run where none was needed, and how much of it are penalties.
 Thresholds: penalties TIMES the rest (l2 of .1 on a layer of 512 units: 26 times; of 1e-3: a quarter), or as large as the rest where no trial learned the batch
 or the run stands. Of a run without a trial it is an info while it goes on, and a warning where at its end less than WELL of the loss of guessing is gone.
+A weight decay that takes more than DECAYS of the weights away in each step (AdamW as it comes: 4e-6) is a warning where little or nothing was learned.
 Not to be confused with: usual penalties; losses that a model adds for other reasons, such as those of a variational autoencoder.
 """
 
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import TRIED, WELL, gained, over, stands
+from keras_optlab.diagnosis.heads import TRIED, WELL, gained, over, poor, stands
 from keras_optlab.diagnosis.record import Record
 
 CODE = "regularization-too-strong"
-TIMES = 10.0
+TIMES, DECAYS = 10.0, 0.01
 
 
 def find(record: Record) -> list[Finding]:
+    optimizer = record.facts.get("optimizer") or {}
+    decays = (optimizer.get("decay") or 0.0) * optimizer.get("learning_rate", 0.0)  # as Keras applies it, whatever the optimizer
+    if decays > DECAYS and poor(record):
+        message = f"Each step takes {decays:.2g} of the weights away, the rate of {optimizer['learning_rate']:.3g} times a decay of {optimizer['decay']:.3g}."
+        advice = f"`keras.optimizers.{optimizer['name']}(..., weight_decay=0.01)`."
+        return [Finding(CODE, "warning", None, 0, 0, {"decays": decays, "threshold": DECAYS}, message, advice)]
     probe, severity = record.facts.get("probe"), "warning"
     if probe:
         penalty, rest = probe["penalty"], max(1e-7, *map(abs, probe["loss"]))  # a cosine begins at about 0

@@ -2,10 +2,10 @@
 
 Needs: the loss of every epoch and of the first step, the loss that knowing only the spread of the targets brings, update and weight norms; a trial training
 where there was one.
-Thresholds: after at least EPOCHS epochs and STEPS steps the loss still falls in STEADY of the last half's epochs, it fell in the last half by PACE of what it
-fell in the first or more (or a trial on one batch has shown that Adam learns it and the given optimizer does not; one that learned it shows that the rate is
-well), it is above FAR of the loss it began with or of guessing, whichever is less, at the pace of the last half as many epochs again would not bring it below
-NEAR of that, and in the typical measured step no layer moves by more than SMALL of its weights (healthy: about 1e-3).
+Thresholds: after at least EPOCHS epochs and STEPS steps the loss has fallen by GAIN and still falls in STEADY of the last half's epochs, it fell in the last
+half by PACE of what it fell in the first or more (or a trial on one batch has shown that Adam learns it and the given optimizer does not; one that learned it
+shows that the rate is well), it is above FAR of the loss it began with or of guessing, whichever is less, at the pace of the last half as many epochs again
+would not bring it below NEAR of that, and in the typical measured step no layer moves by more than SMALL of its weights (healthy: about 1e-3).
 Not to be confused with: noise in the data, towards which a loss comes to rest; a plateau (`underfitting`, `vanishing-gradient`), a schedule that has come to
 its end, fine-tuning (it begins low, WELL below guessing), a rate with which nothing is learned (`learning-rate-too-low`).
 """
@@ -16,6 +16,7 @@ from keras_optlab.diagnosis.curves import begun, curve, movement, step_after
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import WELL, gained, over
 from keras_optlab.diagnosis.record import Record
+from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
 CODE = "slow-convergence"
 EPOCHS, STEPS, STEADY, FAR, NEAR, SMALL, PACE = 4, 50, 0.9, 0.6, 0.4, 7e-4, 0.25
@@ -37,6 +38,8 @@ def find(record: Record) -> list[Finding]:
     rate_is_low = trial.get("learned") is False and trial["verdicts"].get("adam", False)
     if trial.get("learned") or not (rate_is_low or fell[0] >= PACE * fell[1]):
         return []
+    if losses[0] - losses[-1] < GAIN * abs(losses[0]):
+        return []
     if not (np.mean(np.diff(half) < 0) >= STEADY and reached > FAR and ahead > NEAR and 0 < moved <= SMALL):
         return []
     rate = record.learning_rate[-1]
@@ -55,8 +58,8 @@ def find(record: Record) -> list[Finding]:
                 "threshold_update_to_weight": SMALL,
                 "learning_rate": rate,
             },
-            f"After {len(losses)} epochs the loss still falls steadily but has come only from {first:.3g} to {losses[-1]:.3g}, in steps of {moved:.1e} of the "
-            "weights (healthy: about 1e-3).",
+            f"After {len(losses)} epochs the loss still falls steadily but has come only from {losses[0]:.4g} to {losses[-1]:.4g}, in steps of {moved:.1e} of "
+            "the weights (healthy: about 1e-3).",
             f"Take ten times the rate, `optimizer.learning_rate = {10 * max(record.learning_rate):.1g}`, or train for longer.",
         )
     ]

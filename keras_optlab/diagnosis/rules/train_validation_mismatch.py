@@ -1,8 +1,8 @@
 """Validation data that were not treated as the training data were.
 
-Needs: root mean square of a typical example of both inputs, kind and range of both targets.
-Thresholds: sizes that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in another way; class numbers that training never
-saw.
+Needs: root mean square of a typical example of both inputs, kind, range and root mean square of both targets.
+Thresholds: sizes of inputs, or of targets that are no classes, that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in
+another way; class numbers that training never saw.
 Not to be confused with: data of another source, whose sizes differ a little; overfitting; a few huge examples, which say nothing of the others.
 """
 
@@ -11,6 +11,7 @@ from keras_optlab.diagnosis.record import Record
 
 CODE = "train-validation-mismatch"
 FACTOR = 10.0
+ALIKE = "Scale both alike, best inside the model: `keras.layers.Rescaling(1 / 255)` for pixels, else a `keras.layers.Normalization()` adapted to x."
 
 
 def find(record: Record) -> list[Finding]:
@@ -25,7 +26,7 @@ def find(record: Record) -> list[Finding]:
         if all(sizes) and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
             message = f"Validation inputs are {sizes[1] / sizes[0]:.3g} times as large as those of training: typical root mean squares are "
             message += f"{sizes[1]:.3g} and {sizes[0]:.3g}."
-            tell({"ratio": sizes[1] / sizes[0], "threshold": FACTOR}, message, "Scale both alike, best inside the model: `keras.layers.Rescaling(1 / 255)`.")
+            tell({"ratio": sizes[1] / sizes[0], "threshold": FACTOR}, message, ALIKE)
     for one, other in zip(ours.get("y", []), theirs.get("y", [])):
         if one["one_hot"] != other["one_hot"] and one["shape"] != other["shape"]:
             tell(
@@ -33,6 +34,10 @@ def find(record: Record) -> list[Finding]:
                 "The targets of one of training and validation are one-hot rows, those of the other are not.",
                 "Write both alike: `keras.utils.to_categorical(y)`.",
             )
+        elif not (one["classes"] or other["classes"]) and one.get("rms") and other.get("rms") and not 1 / FACTOR < other["rms"] / one["rms"] < FACTOR:
+            message = f"Validation targets are {other['rms'] / one['rms']:.3g} times as large as those of training: root mean squares are "
+            message += f"{other['rms']:.3g} and {one['rms']:.3g}."
+            tell({"ratio": other["rms"] / one["rms"], "threshold": FACTOR}, message, "Scale both alike: `y_val = (y_val - mean) / deviation`, as for y.")
         elif ours["whole"] and one["classes"] and other["classes"] and one["shape"] == other["shape"] and one["integer"] and other["max"] > one["max"]:
             message = f"The validation labels go up to {other['max']:.0f}, but training has none above {one['max']:.0f}."
             tell({"most": other["max"], "threshold": one["max"]}, message, "Shuffle before you split, and count the classes of both alike.")

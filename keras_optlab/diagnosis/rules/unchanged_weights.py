@@ -2,7 +2,8 @@
 
 Needs: how many weights are to be trained, the gradient and update norms of each layer; or that the training could not begin for want of a gradient.
 Thresholds: no weight to train; no gradient for any of them; or no weight of any layer other than it was after each of at least SAMPLES measured steps, though
-the optimizer refused none. A single layer without a gradient is an info, a warning where the run brought nothing.
+the optimizer refused none. A single layer without a gradient is an info, a warning where the run brought little or nothing.
+A training step of the user's own, whose gradients are not seen, has left every weight as it was in a whole run.
 Not to be confused with: layers frozen on purpose beside others that are trained, steps that loss scaling skips (`skipped-steps`), rates so low that weights
 still move (`learning-rate-too-low`), a schedule that has come to its end, a loss that is clipped (`clipped-loss`).
 """
@@ -10,7 +11,7 @@ still move (`learning-rate-too-low`), a schedule that has come to its end, a los
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import stuck
+from keras_optlab.diagnosis.heads import poor
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules import clipped_loss
 
@@ -29,6 +30,8 @@ def find(record: Record) -> list[Finding]:
         return finding("error", {"weights": 0.0, "threshold": 1.0}, message, UNFREEZE)
     if any(words in one["why"] for one in record.facts.get("unreadable", []) for words in NO_PATH):
         return finding("error", {"gradients": 0.0, "threshold": 1.0}, "No weight gets a gradient: nothing leads from the loss back to them.", PATH)
+    if record.facts.get("moved") is False:
+        return finding("error", {"weights": 0.0, "threshold": 1.0}, "No weight is other than it was before the training.", APPLY)
     applied = record.applied()
     if len(applied) < SAMPLES or len(applied) < len(record) or not record.variables:
         return []
@@ -47,10 +50,11 @@ def find(record: Record) -> list[Finding]:
         return []
     names = ", ".join(f"`{name}`" for name in without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
     evidence = {"layers": float(len(without)), "threshold": 0.0}
-    return finding("warning" if stuck(record) else "info", evidence, f"No gradient reaches {names}: the loss does not depend on it.", PATH, without[0])
+    return finding("warning" if poor(record) else "info", evidence, f"No gradient reaches {names}: the loss does not depend on it.", PATH, without[0])
 
 
 NO_PATH = ("No gradients provided", "does not require grad")  # in the words of Keras and of PyTorch
+APPLY = "`train_step` must end with a step of the optimizer: `self.optimizer.apply(gradients, self.trainable_variables)`."
 UNFREEZE = "`model.trainable = True`, then `model.compile(...)` again; to keep some layers as they are, freeze only those: `layer.trainable = False`."
 PATH = (
     "Look for what cuts the way from the loss to the weights: `stop_gradient`, `argmax`, rounding, NumPy in `call`, a loss that does not use `y_pred`; "

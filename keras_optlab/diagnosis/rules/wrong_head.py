@@ -13,7 +13,7 @@ crossentropy (Keras divides by the sum: it learns).
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, TRIED, WELL, Head, gained, heads, over, stuck
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, gained, heads, poor, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "wrong-head"
@@ -24,16 +24,12 @@ BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 def find(record: Record) -> list[Finding]:
     so_far = gained(record) or 0
-    poor = "error" if stuck(record) else "warning" if over(record) and _steps(record) >= TRIED and so_far <= WELL else "info"
-    judged = [(head.layer, _judged(head, poor, so_far > FITS)) for head in heads(record)]
+    doubtful = "error" if stuck(record) else "warning" if poor(record) else "info"
+    judged = [(head.layer, _judged(head, doubtful, so_far > FITS)) for head in heads(record)]
     return [Finding(CODE, severity, layer, 0, 0, *told, remedy=remedy) for layer, (severity, *told, remedy) in judged if severity]
 
 
-def _steps(record: Record) -> int:
-    return record.steps[-1] - record.steps[0] if len(record) else 0
-
-
-def _judged(head: Head, poor: str, learns: bool):
+def _judged(head: Head, doubtful: str, learns: bool):
     units, function, target = head.units, head.activation, head.target
     if function == "softmax" and units == 1:
         remedy = {"activation": "linear"} if head.loss in DISTANCE else {"activation": "sigmoid", "loss": "binary_crossentropy"}
@@ -79,10 +75,10 @@ def _judged(head: Head, poor: str, learns: bool):
         wanted = "sigmoid" if head.loss in BINARY else "softmax"
         message = f"The loss {head.loss} takes probabilities, but {head.name} ends {'without a function' if function == 'linear' else f'with {function}'}."
         advice = f'End with `keras.layers.Dense({units}, activation="{wanted}")`, or give the loss `from_logits=True` and end without a function.'
-        return poor, {}, message, advice, {"activation": wanted}
+        return doubtful, {}, message, advice, {"activation": wanted}
     if head.loss == "poisson" and function is not None and function not in POSITIVE:
         message = f"The Poisson loss takes the logarithm of what {head.name} predicts, which ends with {function} and may give numbers below 0."
-        return poor, {}, message, f'End with `keras.layers.Dense({units}, activation="exponential")`.', {"activation": "exponential"}
+        return doubtful, {}, message, f'End with `keras.layers.Dense({units}, activation="exponential")`.', {"activation": "exponential"}
     return None, None
 
 

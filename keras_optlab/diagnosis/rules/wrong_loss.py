@@ -4,19 +4,24 @@ Needs: the loss, shape and function of each output, shape and kind of the target
 Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form. A softmax or sigmoid before a loss with
 `from_logits=True` is a warning only where a trial training brought nothing: TensorFlow looks through it, elsewhere the gradient is flat but not gone. Targets
 of a binary crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
+A loss of the user's own has no end where it falls in each of EPOCHS epochs or more, in the last half of them by as much as in the first or more, and as far
+below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest.
 Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
 """
 
+import numpy as np
+
+from keras_optlab.diagnosis.curves import curve
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, heads, stuck
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SHARES, SPARSE, Head, heads, over, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "wrong-loss"
-NOISE = 0.25
+NOISE, EPOCHS, TIMES = 0.25, 3, 2.0
 
 
 def find(record: Record) -> list[Finding]:
-    found = [_judged(head, stuck(record)) for head in heads(record)]
+    found = [*(_judged(head, stuck(record)) for head in heads(record)), _without_end(record)]
     return [Finding(CODE, severity, None, 0, 0, *told, remedy=remedy) for severity, *told, remedy in filter(None, found)]
 
 
@@ -60,6 +65,18 @@ def _judged(head: Head, is_stuck: bool):
         severity = "info" if -NOISE <= target["min"] and target["max"] <= 1 + NOISE else "error"
         return severity, {"least": target["min"], "most": target["max"]}, message, advice, {"activation": "linear", "loss": "mean_squared_error"}
     return None
+
+
+def _without_end(record: Record):
+    """A loss of the user's own that falls below 0 and ever faster: its minus is missing, or a square."""
+    losses = curve(record, "loss")
+    if record.facts.get("losses") != [None] or len(losses) < EPOCHS or not over(record) or losses[-1] >= 0:
+        return None
+    fell, half = -np.diff(losses), len(losses) // 2
+    if not (fell > 0).all() or fell[half:].mean() < fell[:half].mean() or losses[-1] > -TIMES * abs(losses[0]):
+        return None
+    message = f"The loss has come from {losses[0]:.3g} to {losses[-1]:.3g}, faster and faster: it has no lowest value, and the model goes off without end."
+    return "warning", {"loss": float(losses[-1]), "threshold": 0.0}, message, "Look for a sign or a square that is missing in the loss.", {}
 
 
 NUMBERS = (

@@ -1,0 +1,141 @@
+"""Programs that are broken in ways of their own, in `fit`: the first thing that the doctor says is the cause."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND
+from keras import layers as L
+from keras.optimizers import SGD, Adam
+from test_diagnose import DIGITS, FOUR, PIXELS, SPARSE, X, net
+from test_training_doctor import alarms, trained
+
+import keras_optlab
+from keras_optlab.training import probe
+
+FLAT = PIXELS.reshape(-1, 64)[:600]
+LABELS = DIGITS[:600]
+NUMBERS = X[:, :1] + X[:, 1:2] * X[:, 2:3]
+RARE = np.random.default_rng(1).random(1500) < 0.04
+SIGNAL = np.random.default_rng(2).normal(size=(1500, 6)).astype("float32") + 1.8 * RARE[:, None].astype("float32")
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    monkeypatch.setattr(probe, "SECONDS", np.inf)
+
+
+def digits(optimizer=None, init="glorot_uniform"):
+    return net(10, shape=(64,), hidden=("tanh", "tanh"), optimizer=optimizer or Adam(1e-3), init=init)
+
+
+def numbers(loss="mse", head=None, hidden=("relu",), optimizer=None):
+    return net(1, head, loss, optimizer or Adam(1e-2), hidden=hidden)
+
+
+def without_square(y, predicted):
+    return keras.ops.mean(predicted - y)
+
+
+@keras.saving.register_keras_serializable("test_broken_programs")
+class Cut(L.Layer):
+    def call(self, x):
+        return keras.ops.stop_gradient(x)
+
+
+def cut():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([L.Input((64,)), L.Dense(4, "tanh", name="cut_off"), Cut(), L.Dense(10, "softmax")])
+    model.compile(Adam(1e-3), SPARSE)
+    return model
+
+
+def tenfold_down():
+    return keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 10 if epoch else rate)
+
+
+BROKEN = {
+    "rate divided by ten each epoch": ("learning-rate-too-low", lambda: trained(digits(SGD(1e-3)), FLAT, LABELS, epochs=14, callbacks=[tenfold_down()])),
+    "schedule in epochs": (
+        "learning-rate-too-low",
+        lambda: trained(digits(SGD(keras.optimizers.schedules.PiecewiseConstantDecay([2, 4], [0.05, 5e-4, 5e-6]))), FLAT, LABELS, epochs=6),
+    ),
+    "one class outweighs all": (
+        "class-imbalance",
+        lambda: trained(digits(), FLAT, LABELS, epochs=2, class_weight={i: 1000.0 if i == 3 else 1.0 for i in range(10)}),
+    ),
+    "no example counts": ("bad-labels", lambda: trained(digits(), FLAT, LABELS, epochs=2, sample_weight=np.zeros(600))),
+    "loss without a square": ("wrong-loss", lambda: trained(numbers(without_square), X, NUMBERS, epochs=6)),
+    "gradient cut off": ("unchanged-weights", lambda: trained(cut(), FLAT, LABELS, epochs=4)),
+    "kernels all alike": ("poor-initialization", lambda: trained(digits(init=keras.initializers.Constant(0.05)), FLAT, LABELS, epochs=6)),
+    "decay of a hundred": (
+        "regularization-too-strong",
+        lambda: trained(digits(keras.optimizers.AdamW(1e-3, weight_decay=100.0)), FLAT, LABELS, epochs=4),
+    ),
+    "logarithm of what is below 0": ("wrong-head", lambda: trained(numbers("poisson"), X, np.abs(NUMBERS) // 1, epochs=4)),
+    "similarity of one number": ("wrong-loss", lambda: trained(numbers("cosine_similarity"), X, NUMBERS, epochs=1)),
+    "crossentropy of numbers without a function": ("wrong-head", lambda: trained(net(10, None, SPARSE, Adam(1e-3), (64,)), FLAT, LABELS, epochs=4)),
+    "validation targets as they were": (
+        "train-validation-mismatch",
+        lambda: trained(numbers(), X, NUMBERS, epochs=2, validation_data=(X, 1e5 + 1e4 * NUMBERS)),
+    ),
+}
+EACH_TIME = ("no example counts", "gradient cut off", "loss without a square", "rate divided by ten each epoch")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in EACH_TIME else [pytest.mark.slow]) for name in BROKEN])
+def test_the_cause_is_told_first(name):
+    code, run = BROKEN[name]
+    doctor, _ = run()
+    assert alarms(doctor)[0] == code, [str(f) for f in doctor.findings]
+
+
+@pytest.mark.parametrize("weights", [{0: 1.0, 1: 24.0}, None])
+def test_rare_classes_that_are_learned(weights):
+    model = net(1, "sigmoid", "binary_crossentropy", Adam(1e-2), (6,), width=16)
+    doctor, told = trained(model, SIGNAL, RARE.astype(int), epochs=6, class_weight=weights)
+    assert not told and [f.severity for f in doctor.findings if f.code == "class-imbalance"] == ["info"]
+    assert not [f for f in keras_optlab.diagnose(model, SIGNAL, RARE.astype(int)) if f.severity != "info"]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a training step is written otherwise elsewhere")
+@pytest.mark.parametrize("applies", [True, False])
+def test_a_step_of_the_users_own_that_forgets_the_optimizer(applies):
+    import tensorflow as tf
+
+    class Own(keras.Model):
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x, training=True))
+            if applies:
+                self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            return {"loss": loss}
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((64,))
+    model = Own(inputs, L.Dense(10, "softmax")(inputs))
+    model.compile(Adam(1e-2), SPARSE)
+    doctor, _ = trained(model, FLAT, LABELS, epochs=2)
+    assert alarms(doctor) == ([] if applies else ["unchanged-weights"])
+
+
+def test_of_a_model_that_its_first_batch_builds_form_is_told_before():
+    """On a processor TensorFlow refuses such words in the first step."""
+    tokens = np.random.default_rng(0).integers(0, 50, (128, 6))
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([L.Embedding(20, 4), L.GlobalAveragePooling1D(), L.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    doctor, told = trained(model, tokens, tokens[:, 0] > 25, raises=Exception, epochs=1)
+    assert [f.code for f in doctor.findings if f.severity == "error"] == ["bad-input-range"] and len(told) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_of_two_inputs_out_of_range(named):
+    keras.utils.set_random_seed(0)
+    one, other = L.Input((4,), name="small"), L.Input((4,), name="large")
+    hidden = L.Dense(16, "relu", name="reads")(L.Concatenate()([one, other]))
+    model = keras.Model([one, other], L.Dense(4, "softmax")(hidden))
+    model.compile(SGD(1e-2), SPARSE)
+    x = {"large": 1e4 * X[:, 4:], "small": X[:, :4]} if named else [X[:, :4], 1e4 * X[:, 4:]]
+    found = [f for f in keras_optlab.diagnose(model, x, FOUR) if f.code == "bad-input-range"]
+    assert len(found) == 1 and found[0].severity == "warning" and f"`x/{'large' if named else '1'}`" in found[0].message and found[0].layer == "reads"
