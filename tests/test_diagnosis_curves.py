@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_optlab.diagnosis import Record, examine
+from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.curves import curve, pieces
 from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, guess, spread, stands
 from keras_optlab.diagnosis.rules import (
@@ -16,6 +16,7 @@ from keras_optlab.diagnosis.rules import (
     learning_rate_too_high,
     learning_rate_too_low,
     missing_normalization,
+    ordered,
     oscillating_loss,
     overfitting,
     skipped_steps,
@@ -567,3 +568,10 @@ def test_what_is_odd_is_a_warning_where_a_run_has_brought_little(end, severity):
     logits = {"outputs": [HEAD["outputs"][0] | {"activation": "linear"}]}
     made = run({"loss": np.linspace(5.0, end, 10)}, loss=5.0, probe=FAILED | {"learned": True}, **logits)
     assert said_of(wrong_head.find(made)) == severity
+
+
+@pytest.mark.parametrize(("layer", "cause"), [(None, "dead-units"), ("narrow", None)])
+def test_what_a_run_as_a_whole_shows_follows_from_what_came_before_its_end(layer, cause):
+    told = lambda code, first, layer=None: Finding(code, "warning", layer, first, 200, {}, "why.", "advice")
+    found = {f.code: f.cause for f in ordered([told("underfitting", 50, layer), told("dead-units", 100, "hidden")])}
+    assert found == {"dead-units": None, "underfitting": cause}

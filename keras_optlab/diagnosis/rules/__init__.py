@@ -126,7 +126,7 @@ def ordered(findings: list[Finding]) -> list[Finding]:
             first[f.code] = min(f.first_step, first.get(f.code, f.first_step))
     linked = []
     for f in findings:
-        begins = f.last_step if f.code in OF_THE_END else f.first_step
+        begins = f.last_step if f.code in OF_THE_END and f.layer is None else f.first_step
         cause = next((c for c in FOLLOWS_FROM.get(f.code, ()) if first.get(c, math.inf) <= begins), None)
         linked.append(replace(f, cause=cause, severity="info") if cause else f)
     return sorted(linked, key=lambda f: (f.cause is not None, -SEVERITIES.index(f.severity), f.first_step))
