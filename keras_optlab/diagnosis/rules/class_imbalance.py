@@ -2,14 +2,14 @@
 
 Needs: the share of the largest class, by number and by weight, what the run has brought.
 Thresholds: SHARE, from FEWEST examples on. Only an info, for accuracy says little then, but such data are learned every day; a warning from NEARLY_ALL on
-where the head is for more than two classes, or where a run has brought nothing. A trial on one batch, in which one or two examples are of the other class,
-tells nothing of that.
+where the head is for more than two classes, or where a whole run has brought nothing. A trial on one batch, in which one or two examples are of the other
+class, tells nothing of that.
 Where weights make it so, of classes none of which holds SHARE of the examples, NEARLY_ALL is a warning at once.
 Not to be confused with: labels that are all alike (`bad-labels`), something rare against all else (two classes).
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import heads, stands
+from keras_optlab.diagnosis.heads import heads, over, stands
 from keras_optlab.diagnosis.record import Record
 
 CODE = "class-imbalance"
@@ -19,10 +19,11 @@ SHARE, NEARLY_ALL, FEWEST = 0.9, 0.95, 50
 def find(record: Record) -> list[Finding]:
     data = record.facts.get("data", {})
     found, several = [], any(head.units and head.units > 2 for head in heads(record))
+    nothing = bool(record.logs.get("loss")) and over(record) and stands(record)
     for target in data.get("y", []):
         share = target["largest"]
         if share is not None and SHARE <= share < 1 and data["examples"] >= FEWEST:
-            severity = "warning" if share >= NEARLY_ALL and (several or record.logs.get("loss") and stands(record)) else "info"
+            severity = "warning" if share >= NEARLY_ALL and (several or nothing) else "info"
             message = f"{share:.1%} of the examples are of one class: whoever always names it is right as often."
             advice = "Weigh the others up, `model.fit(x, y, class_weight={0: 1.0, 1: 10.0})`, and look at recall or AUC rather than accuracy."
             found.append(Finding(CODE, severity, None, 0, 0, {"share": share, "threshold": SHARE}, message, advice))
