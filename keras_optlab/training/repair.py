@@ -30,7 +30,7 @@ LOWER, HIGHER = (1.0, 10.0, 0.1, 0.01, 0.001), (1.0, 10.0, 100.0)  # where it ca
 RATES = ("learning-rate-too-high", "exploding-gradient", "non-finite", "oscillating-loss")  # what a lower rate is the remedy of
 FURTHER = dict.fromkeys(RATES, LOWER) | {"learning-rate-too-low": HIGHER}
 FURTHER["slow-convergence"] = HIGHER[:2]  # it has learned a little already
-FURTHER["dead-units"] = (1.0, 0.1, 0.01)  # for they may have died of steps too large
+OF_FEW = {"dead-units": (1.0, 0.1, 0.01)}  # further where batches are small, whose steps they may have died of
 FURTHER["bad-input-range"] = (1.0, 2.0)  # from 0 to 1, or a deviation of 1
 DONE = "Done already, with what is changed above."
 WEIGHTS = ("units", "input_dim", "kernel_initializer", "bias_initializer")  # settings that say what a layer begins with
@@ -100,7 +100,7 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
     for finding in findings:
         if finding.cause is not None or finding.severity == "info":
             continue
-        tried = FURTHER.get(finding.code, (1.0,)) if trial else (1.0,)
+        tried = (FURTHER | (OF_FEW if batch_size <= FEW else {})).get(finding.code, (1.0,)) if trial else (1.0,)
         plans = [_planned(model, [*accepted, (finding, further)], trial) for further in tried]
         best, note = 0, "" if plans[0].lines else DONE if finding.code in [one.code for one, _ in accepted] else f"Left to you. {finding.advice}"
         if trial and plans[0].lines and finding.code not in UNSEEN:
