@@ -13,7 +13,7 @@ import numpy as np
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import poor
 from keras_optlab.diagnosis.record import Record
-from keras_optlab.diagnosis.rules import clipped_loss, dead_units
+from keras_optlab.diagnosis.rules import clipped_loss
 
 CODE = "unchanged-weights"
 SAMPLES = 3
@@ -45,8 +45,7 @@ def find(record: Record) -> list[Finding]:
         rate = record.learning_rate[-1]
         message = f"No weight of any layer has changed in any of {len(applied)} measured steps, at a learning rate of {rate:.3g}."
         return finding("warning", {"update": 0.0, "threshold": 0.0, "learning_rate": rate}, message, "`model.optimizer.learning_rate = 1e-3`.")
-    none = np.isnan(gradient) if dead_units.find(record) else np.isnan(gradient) | (gradient == 0)  # JAX has zeros where others have no gradient
-    without = [record.layers[j] for j in np.flatnonzero(none.all(0))]
+    without = [record.layers[j] for j in np.flatnonzero(np.isnan(gradient).all(0))]
     if not without:
         return []
     names = ", ".join(f"`{name}`" for name in without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
