@@ -365,10 +365,10 @@ def test_pixels_are_given_what_is_learned_from():
 
 @pytest.mark.parametrize(("batch_size", "changed"), [(1, True), (32, False)])
 def test_units_that_died_of_steps_too_large_get_a_lower_rate(batch_size, changed):
-    """At this rate 64 examples together are learned, but not one by one."""
+    """Single examples bear no such rate."""
     model = row(optimizer=keras.optimizers.SGD(0.5, momentum=0.9))
     new, (change,) = repair(model, [finding("dead-units", "one")], X, Y, batch_size=batch_size)
-    assert layer(new, "one").activation is keras.activations.leaky_relu and (rate(new) < 0.4) == changed == ("- SGD(learning_rate=0.5)" in change.lines)
+    assert (rate(new) < 0.4) == changed == ("- SGD(learning_rate=0.5)" in change.lines)
 
 
 def test_a_step_that_left_nothing_of_the_weights_does_not_tell_how_low_the_rate_must_be():
