@@ -10,6 +10,7 @@ from test_diagnose import DIGITS, FOUR, PIXELS, SPARSE, X, net
 from test_training_doctor import alarms, trained
 
 import keras_optlab
+from keras_optlab.callbacks import TrainingDoctor
 from keras_optlab.training import probe
 
 FLAT = PIXELS.reshape(-1, 64)[:600]
@@ -141,3 +142,14 @@ def test_one_of_two_inputs_out_of_range(named):
     x = {"large": 1e4 * X[:, 4:], "small": X[:, :4]} if named else [X[:, :4], 1e4 * X[:, 4:]]
     found = [f for f in keras_optlab.diagnose(model, x, FOUR) if f.code == "bad-input-range"]
     assert len(found) == 1 and found[0].severity == "warning" and f"`x/{'large' if named else '1'}`" in found[0].message and found[0].layer == "reads"
+
+
+def test_a_model_that_its_first_batch_builds_is_trained_as_without_a_doctor():
+    def weights(callbacks):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([L.Dense(8, "relu"), L.Dropout(0.3), L.Dense(4, "softmax")])
+        model.compile("adam", SPARSE)
+        model.fit(X, FOUR, epochs=2, verbose=0, callbacks=callbacks)
+        return model.get_weights()
+
+    assert all(np.array_equal(one, other) for one, other in zip(weights([]), weights([TrainingDoctor()]), strict=True))
