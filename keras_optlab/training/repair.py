@@ -138,8 +138,9 @@ class _Trial:
         self.built(model)
         record = Record()
         record.facts |= {**model_facts(model), "data": self.data}
-        known = guess(record, self.batch[1]), spread(record, self.batch[1])
+        targets = next(iter(keras.tree.flatten(self.batch[1])), None)
         try:
+            known = guess(record, targets), spread(record, targets)
             if self.batch_size <= FEW:
                 return rates(model, *self.batch, None, (1.0,), self.batch_size, *known).get(1.0, -1.0)
             return own_gain(model, *self.batch, *known)
