@@ -363,6 +363,15 @@ def test_pixels_are_given_what_is_learned_from():
     assert "keras.layers.Normalization" in change.lines[0] and not change.note
 
 
+@pytest.mark.parametrize(("x", "mended"), [(200 * np.abs(X), True), (X, False)])
+def test_what_is_only_an_info_is_mended_where_a_trial_shows_that_much_is_gained(x, mended):
+    info = finding("bad-input-range", "one", severity="info", rms=200.0, threshold=30.0, min=0.0, max=800.0, scale=200.0)
+    model = row(optimizer=keras.optimizers.SGD(0.2))
+    assert repair(model, [info])[1] == [], "without data nothing shows"
+    new, changes = repair(model, [info], x, Y)
+    assert [change.code for change in changes] == ["bad-input-range"] * mended and len(new.layers) == 3 + mended
+
+
 @pytest.mark.parametrize(("batch_size", "changed"), [(1, True), (32, False)])
 def test_units_that_died_of_steps_too_large_get_a_lower_rate(batch_size, changed):
     """Single examples bear no such rate."""
@@ -405,6 +414,6 @@ def test_a_sick_model_is_well_after_it(settings, codes):
 def test_a_remedy_that_does_not_help_is_undone_and_that_is_said():
     model = row(L.Dense(16, "relu", name="one"), optimizer=keras.optimizers.SGD(1e-7))
     new, (change,) = repair(model, [finding("dead-units", "one")], X, Y)  # it is the rate
-    assert change.note.startswith("Undone: with it a batch loses") and relu(new, "one")
+    assert change.note.startswith("Undone: with it a short training loses") and relu(new, "one")
     healthy = row()
     assert repair(healthy, [], X, Y)[1] == []

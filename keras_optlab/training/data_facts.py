@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 MOST = 2_000_000  # numbers that are looked at, in whole examples from the beginning and the end
+LARGEST = 50_000_000  # numbers that are copied for a short training
 BATCHES = 20  # of a dataset
 CLASSES = 1000  # more values than this are no classes
 
@@ -66,8 +67,8 @@ def data_facts(inputs: dict[str, np.ndarray], targets: dict[str, np.ndarray], wh
     }
 
 
-def some(x, y, examples: int) -> tuple:
-    """Some examples, as the model takes them: of arrays from anywhere, for many are sorted by class; of datasets from the first batch."""
+def some(x, y, examples: int | None = None) -> tuple:
+    """Some examples, `None` for all, as the model takes them: of arrays from anywhere, for many are sorted by class; of datasets from the first batch."""
     if is_stream(x):
         x, y = _pair(x[0] if isinstance(x, keras.utils.PyDataset) else next(iter(x)))
     chosen: dict = {}  # rows by number of examples, the same for all arrays; drawn from a generator of its own
@@ -79,6 +80,18 @@ def some(x, y, examples: int) -> tuple:
 
     whole = lambda value: isinstance(value, list) and not (value and hasattr(value[0], "shape"))  # a list of numbers is an array
     return tuple(None if side is None else part(side) if whole(side) else keras.tree.map_structure(part, side) for side in (x, y))
+
+
+def batches(x, y, batch_size: int, most: int) -> list[tuple]:
+    """At most so many batches, as the model takes them: of arrays each from all over them, of datasets their own first ones."""
+    if is_stream(x):
+        given = map(x.__getitem__, range(min(most, len(x)))) if isinstance(x, keras.utils.PyDataset) else itertools.islice(x, most)
+        return [some(*_pair(batch)) for batch in given]
+    numbers = sum(one[:1].size for one in keras.tree.flatten(some(x, y, 1)) if one is not None)
+    drawn = some(x, y, batch_size * max(2, min(most, LARGEST // (batch_size * numbers))))
+    count = max(1, len(keras.tree.flatten(drawn)[0]) // batch_size)
+    part = lambda one, i: one if one is None else one[i::count][:batch_size]
+    return [keras.tree.map_structure(lambda one: part(one, i), drawn) for i in range(count)]
 
 
 def weights(y, class_weight=None, sample_weight=None) -> np.ndarray | None:

@@ -11,12 +11,14 @@ from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.plan import Plan
-from keras_optlab.training.probe import EXAMPLES, own_gain, rates
+from keras_optlab.training.probe import MOST as STEPS
+from keras_optlab.training.probe import short_training
 from keras_optlab.training.remedies import REMEDIES
 
 NEARLY = 0.9  # of the best gain
 FEW = 16  # examples in a batch of which several are tried
 TOLERATED = 0.02  # share of its loss that a trial may lose less with a remedy than without
+CLEARLY = 0.1  # share more that it must lose for what is only an "info" to be mended
 UNSEEN = (
     "dropout-too-high",
     "gradient-spike",
@@ -59,8 +61,9 @@ class Change:
 def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -> tuple[keras.Model, list[Change]]:
     """Makes a new compiled model with what the findings call for, and says what was changed and why.
 
-    Causes are mended; what follows from them, and what is only an "info", is not. What only data can mend, such as a slow input, is left and told. With data
-    each remedy is tried on a batch, which takes seconds: one that does not help is undone, and a rate that does not do is sought further.
+    Causes are mended; what follows from them is not. What only data can mend, such as a slow input, is left and told. With data each remedy is tried in a short
+    training, which takes seconds: one that does not help is undone, and a rate that does not do is sought further. What is only an "info" is mended where that
+    training gains much by it, and else left without a word.
 
     The weights of the new model are drawn anew, as those of a sick run are spoiled. They are taken over where nothing has been trained yet, and in layers with
     nothing to train, unless the remedy is about them. `model` itself stays as it is.
@@ -70,8 +73,8 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
         findings: from `keras_optlab.diagnose`, `TrainingDoctor.findings` or `keras_optlab.diagnosis.examine`.
         x: inputs as for `fit`, to try the remedies on. Defaults to none.
         y: their targets, where x does not have them.
-        batch_size: as for `fit`. Where it is 16 or less, remedies are tried on as many batches as that makes of 64 examples, for a rate that is right for a
-            batch may be far too high for single examples. Defaults to `32`.
+        batch_size: as for `fit`, of the steps in which remedies are tried: a rate that is right for a batch may be far too high for single examples. Defaults
+            to `32`.
 
     Returns:
         The new model, and a `Change` for each cause; printed, they are a diff.
@@ -98,7 +101,8 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
     accepted, changes = [], []
     gain = trial.gain(_made(model, Plan(model))) if trial else 0.0
     for finding in findings:
-        if finding.cause is not None or finding.severity == "info":
+        optional = finding.severity == "info"
+        if finding.cause is not None or optional and (trial is None or finding.code in UNSEEN):
             continue
         tried = (FURTHER | (OF_FEW if batch_size <= FEW else {})).get(finding.code, (1.0,)) if trial else (1.0,)
         plans = [_planned(model, [*accepted, (finding, further)], trial) for further in tried]
@@ -107,12 +111,16 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
             gains = [trial.gain(_made(model, plan)) for plan in plans]
             best = next((i for i, reached in enumerate(gains) if reached >= NEARLY * max(gains)), int(np.argmax(gains)))
             helps = gains[best] >= gain - TOLERATED and gains[best] > min(LEARNED, gain + TOLERATED)
+            if optional and gains[best] < gain + CLEARLY:
+                continue
             if accepted and finding.code in RATES and WELL < gain >= gains[best] - TOLERATED:
-                note = f"Not needed: with what is changed already a batch loses {gain:.0%} of its loss."
+                note = f"Not needed: with what is changed already a short training loses {gain:.0%} of its loss."
             elif not helps and not finding.remedy:  # what form asks for is not a matter of trial
-                note = f"Undone: with it a batch loses {max(gains[best], 0):.0%} of its loss, without it {max(gain, 0):.0%}. {finding.advice}"
+                note = f"Undone: with it a short training loses {max(gains[best], 0):.0%} of its loss, without it {max(gain, 0):.0%}. {finding.advice}"
             else:
                 gain = gains[best]
+        if optional and note:
+            continue
         changes.append(Change(finding.code, finding.message, plans[best].lines, note))
         if not note:
             accepted.append((finding, tried[best]))
@@ -120,30 +128,28 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
 
 
 class _Trial:
-    """How much of its loss a model loses on one batch, in a short training with its own optimizer."""
+    """How much of its loss a model loses in a short training on some of the data."""
 
     def __init__(self, x, y, batch_size: int):
-        self.batch_size, self.batch = batch_size, data_facts.some(x, y, EXAMPLES)
+        self.batches = data_facts.batches(x, y, batch_size, STEPS)
         self.data = data_facts.data_facts(*data_facts.read(x, y))
-        self.table = self.batch[0] if isinstance(self.batch[0], np.ndarray) else None
+        x, y = self.batches[0]
+        self.table = np.concatenate([x for x, _ in self.batches]) if isinstance(x, np.ndarray) else None
+        self.targets = None if y is None else np.concatenate([next(iter(keras.tree.flatten(y))) for _, y in self.batches])
 
     def built(self, model) -> keras.Model:
         if not model.built and self.table is not None and isinstance(model, keras.Sequential):
             model.build((None, *self.table.shape[1:]))  # a call would settle how many examples there are
         elif not model.built:
-            model(keras.tree.map_structure(lambda value: value[:2], self.batch[0]))
+            model(keras.tree.map_structure(lambda value: value[:2], self.batches[0][0]))
         return model
 
     def gain(self, model) -> float:
         self.built(model)
         record = Record()
         record.facts |= {**model_facts(model), "data": self.data}
-        targets = next(iter(keras.tree.flatten(self.batch[1])), None)
         try:
-            known = guess(record, targets), spread(record, targets)
-            if self.batch_size <= FEW:
-                return rates(model, *self.batch, None, (1.0,), self.batch_size, *known).get(1.0, -1.0)
-            return own_gain(model, *self.batch, *known)
+            return short_training(model, self.batches, guess(record, self.targets), spread(record, self.targets))
         except Exception:  # what `fit` would raise, too
             return -1.0
 
