@@ -1,11 +1,13 @@
 """How many sick trainings `repair` makes well, and whether it leaves sound ones alone.
 
     taskset -c 1 python benchmarks/diagnosis_repair.py --out runs.jsonl [--seeds 1] [--only PATTERN] [--minutes 60] [--tuned | --judged] [--part 0/2] [--table]
+    taskset -c 1 python benchmarks/diagnosis_repair.py --again 8 [--tuned | --judged]
 
 Each case of `diagnosis_cases.py` is trained with `TrainingDoctor()`, mended by `repair(model, doctor.findings, x, y, batch_size)` and trained again from its
 start; a sound one is mended without having been trained a second time where nothing was found. A run is well when it goes nine tenths of the way from guessing
 to the score of its sound program. Faults that stand in the data alone (labels, too few examples, a slow input) are counted apart: no model can mend them.
 What the file holds already is not run again. `diagnosis.py --repair` does the same with the trainings that it makes; `--table` reads its "runs.jsonl", too.
+`--again` trains the sound programs themselves with other seeds: no repair can be expected to make more of their sick ones well.
 """
 
 import argparse
@@ -17,7 +19,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from diagnosis import wilson
-from diagnosis_cases import Case, as_said, cases, done, store, train
+from diagnosis_cases import NEEDED, Case, as_said, cases, done, store, train
+from diagnosis_programs import SOUND, TUNED, sound
 
 OF_DATA = ("labels_shuffled", "targets_with_nan", "labels_of_minus_one", "validation_not_scaled", "class_imbalance", "too_few_data", "slow_input")
 
@@ -87,9 +90,28 @@ def table(runs: list[tuple[Case, dict]], details: bool) -> None:
                     print(f"      {case.net} {case.data}: {what}; {run['repaired']}, sick {run['score']} {run.get('raised_again', '')}")
 
 
+def again(seeds: int, tuned: bool, judged: bool) -> None:
+    """How often sound programs reach the health of their own reference."""
+    import keras
+
+    for net, data in SOUND:
+        program, scores = sound(net, data), []
+        if judged and (net, data) in TUNED or tuned and (net, data) not in TUNED:
+            continue
+        for seed in range(100, 100 + seeds):
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(seed)
+            model = program.build()
+            program.fit(model)
+            scores.append(program.score(model))
+        needed = program.guess() + NEEDED * (SOUND[net, data][-1] - program.guess())
+        print(f"{net} {data}: {sum(score >= needed for score in scores)}/{seeds} at {needed:.3f} or above, {min(scores):.3f} to {max(scores):.3f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", nargs="+")
+    parser.add_argument("--out", type=Path, metavar="FILE", nargs="+")
+    parser.add_argument("--again", type=int, default=0, metavar="SEEDS", help="train sound programs instead, with so many other seeds")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="*", help="cases whose name matches")
     parser.add_argument("--minutes", type=float, default=60)
@@ -99,6 +121,10 @@ def main():
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--details", action="store_true")
     arguments = parser.parse_args()
+    if arguments.again:
+        return again(arguments.again, arguments.tuned, arguments.judged)
+    if not arguments.out:
+        parser.error("--out FILE is needed")
     part, parts = map(int, arguments.part.split("/"))
     wanted = [case for case in cases(arguments.seeds) if fnmatch.fnmatch(case.name, arguments.only)]
     wanted = [case for case in wanted if not (arguments.judged and case.tuned) and not (arguments.tuned and not case.tuned)]

@@ -153,3 +153,70 @@ def test_a_model_that_its_first_batch_builds_is_trained_as_without_a_doctor():
         return model.get_weights()
 
     assert all(np.array_equal(one, other) for one, other in zip(weights([]), weights([TrainingDoctor()]), strict=True))
+
+
+def stack(*functions, cell=None):
+    keras.utils.set_random_seed(0)
+    body = [L.Reshape((8, 1)), cell] if cell else []
+    model = keras.Sequential([L.Input((8,)), *body, *(L.Dense(16, function) for function in functions), L.Dense(4, "softmax")])
+    model.compile(Adam(1e-2), SPARSE)
+    return model
+
+
+LINE = X[:, :4].argmax(1)  # which a linear model learns
+NOT_LINEAR = (np.abs(X[:, :4])).argmax(1)  # and which not
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "epochs", "found"),
+    [
+        (lambda: stack(None, None), LINE, 30, []),
+        (lambda: stack(None, None), NOT_LINEAR, 30, ["missing-nonlinearity"]),
+        (lambda: stack(None, cell=L.LSTM(8)), LINE, 12, []),
+    ],
+)
+def test_a_linear_model_is_told_of_where_it_falls_short(model, y, epochs, found):
+    doctor, _ = trained(model(), X, y, epochs=epochs)
+    assert alarms(doctor) == found
+
+
+@pytest.mark.parametrize("cell", [L.LSTM(4), L.Bidirectional(L.GRU(4)), L.SimpleRNN(4)])
+def test_recurrent_layers_are_not_linear(cell):
+    assert not [f for f in keras_optlab.diagnose(stack(None, cell=cell), X, FOUR) if f.severity != "info"]
+
+
+@pytest.mark.parametrize("y", [X[:, 0], X[:, :1]])
+def test_several_units_for_one_number(y):
+    model = net(3, None, "mse")
+    assert [f.code for f in keras_optlab.diagnose(model, X, y) if f.severity == "error"] == ["wrong-head"]
+    doctor, _ = trained(model, X, y, raises=Exception)
+    assert alarms(doctor) == ["wrong-head"]
+
+
+def test_an_own_loop_around_a_model_that_is_not_compiled():
+    model = keras.Sequential([L.Input((8,)), L.Dense(4, "softmax")])
+    doctor = TrainingDoctor()
+    driven = keras.callbacks.CallbackList([doctor], model=model, epochs=1, steps=2)
+    driven.on_train_begin()
+    driven.on_epoch_begin(0)
+    for batch in range(2):
+        driven.on_train_batch_begin(batch)
+        driven.on_train_batch_end(batch, {"loss": 1.0})
+    driven.on_epoch_end(0, {"loss": 1.0})
+    driven.on_train_end()
+    with TrainingDoctor().watch(model) as watching:
+        model(X)
+    for one in (doctor, watching):
+        (found,) = one.findings
+        assert found.code == "unreadable" and "is not compiled" in found.message
+    with pytest.raises(ValueError, match=r"must be a keras.Model"):
+        TrainingDoctor().watch(None)
+
+
+def test_a_rest_at_guessing_is_told_of_after_fifty_steps():
+    x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32"), np.array([0.0, 1, 1, 0])
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([L.Input((2,)), L.Dense(8, "sigmoid"), L.Dense(1, "sigmoid")])
+    model.compile(SGD(0.01), "mse")
+    doctor, _ = trained(model, x, y, epochs=60)
+    assert alarms(doctor) == ["underfitting"]

@@ -522,7 +522,7 @@ def branched(function):
 def test_a_net_of_branches_without_a_function():
     for function, expected in (("linear", ["missing-nonlinearity"]), ("relu", [])):
         record = Record()
-        record.facts |= model_facts(branched(function))
+        record.facts |= model_facts(branched(function)) | {"probe": {"learned": True, "verdicts": {}, "loss": [1.0, 0.1], "penalty": 0.0}}
         assert alarms(examine(record)) == expected and record.facts["levelled"] and not record.facts["row"]
     straight = keras.Sequential([L.Input((8,)), L.Dense(4, "relu"), L.Dense(2)])
     for model in (straight, keras.Model(straight.inputs, L.Dense(2)(straight.layers[0].output))):
@@ -547,3 +547,27 @@ def test_a_few_huge_examples_are_no_other_scale(share):
 
 def test_another_scale():
     assert first_alarm(net(), X, FOUR, validation_data=(255 * X, FOUR)) == "train-validation-mismatch"
+
+
+def test_what_fit_would_not_take_is_told():
+    model = net()
+    for x, y, name in ((X.tolist(), FOUR, "x"), (X, FOUR.tolist(), "y"), (list(X), list(FOUR), "x")):
+        (first, *_) = [f for f in keras_optlab.diagnose(model, x, y) if f.code == "unreadable"]
+        assert f"`{name}` is a list of numbers or rows" in first.message and f"np.asarray({name})" in first.message
+
+
+def test_a_trial_that_was_cut_short_is_told(monkeypatch):
+    monkeypatch.setattr(probe, "SECONDS", 0.0)
+    (found,) = keras_optlab.diagnose(net(optimizer=keras.optimizers.SGD(300.0)), X, FOUR)
+    assert found.code == "unreadable" and "seconds" in found.message
+
+
+def test_random_numbers_that_a_dataset_draws_are_put_back():
+    class Noisy(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return X[:32] + np.random.normal(size=(32, 8)), FOUR[:32]
+
+    assert first_alarm(net(), Noisy(), None) is None

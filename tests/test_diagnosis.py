@@ -1,5 +1,6 @@
 """Records, findings and the pure rules, on records made by hand."""
 
+import graphlib
 import json
 import warnings
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from keras_optlab import diagnosis
+from keras_optlab.callbacks import GradientMonitor
 from keras_optlab.diagnosis import Finding, GradientWarning, Record, TrainingWarning, examine
 from keras_optlab.diagnosis.record import LONGEST, LONGEST_LOOKS
-from keras_optlab.diagnosis.rules import RULES, dead_units, exploding_gradient, joined, non_finite, ordered, vanishing_gradient
+from keras_optlab.diagnosis.rules import FOLLOWS_FROM, RULES, dead_units, exploding_gradient, joined, non_finite, ordered, vanishing_gradient
 
 LAYERS = ("first", "middle", "last")
 WEIGHTS = [
@@ -267,3 +269,44 @@ def test_dead_units_that_a_look_has_seen_since_are_those_of_one_layer():
         ("exploding-gradient", "last", 20),
     }
     assert joined(events, []) == events
+
+
+def test_a_damaged_record_and_odd_csv_files(tmp_path):
+    saved, path = Record().to_dict(), tmp_path / "log.csv"
+    for name, value in (("logs", [1]), ("layers", None), ("facts", []), ("looks", None)):
+        with pytest.raises(ValueError, match=f"{name}.*must be a"):
+            Record.from_dict(saved | {name: value})
+    path.write_text("\ufeffepoch,loss\n0,2.0\nepoch,loss\n0,1.0\n", encoding="utf-8")
+    assert Record.from_csv(path).logs == {"loss": [2.0, 1.0]}
+    path.write_text("epoch;loss\n0;2,5\n1;1,5\n")
+    with pytest.raises(ValueError, match="with a decimal point"):
+        Record.from_csv(path)
+    path.write_bytes("epoch,loss,na\xefve\n0,1,1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="in UTF-8"):
+        Record.from_csv(path)
+
+
+def test_what_follows_stands_right_behind_its_cause():
+    def found(code, severity="warning", step=0):
+        return Finding(code, severity, None, step, step, {}, "why", "")
+
+    told = ordered([found("bad-labels"), found("loss-not-decreasing", step=20), found("dead-units", step=24), found("overfitting", "info", 3)])
+    assert [(f.code, f.cause) for f in told] == [
+        ("bad-labels", None),
+        ("overfitting", "bad-labels"),
+        ("loss-not-decreasing", "bad-labels"),
+        ("dead-units", None),
+    ]
+    told = ordered([found("loss-not-decreasing", step=20), found("dead-units", step=24)])
+    assert [(f.code, f.cause) for f in told] == [("dead-units", None), ("loss-not-decreasing", "dead-units")], "a trial speaks of the model from its start"
+    assert [f.code for f in ordered([found("constant-prediction", step=150), found("loss-not-decreasing", step=100)])] == [
+        "loss-not-decreasing",
+        "constant-prediction",
+    ]
+    assert list(graphlib.TopologicalSorter(FOLLOWS_FROM).static_order()), "none is its own cause by a detour"
+
+
+def test_codes_to_ignore_are_a_list():
+    for ignore in ("overfitting", None, 3):
+        with pytest.raises(ValueError, match="must be a list of codes"):
+            GradientMonitor(ignore=ignore)

@@ -61,7 +61,7 @@ class EarlyStopping(keras.callbacks.Callback):
         mode: "min", "max", or "auto" to take the direction from the metric; a list for several. Defaults to `"auto"`.
         baseline: value that has to be beaten within the patience. Defaults to `None`.
         restore_best_weights: whether the model ends with the weights of its best epoch or look, and the optimizer with the state it had there (momentum,
-            iterations, learning rate), however the run ends; a copy of both lies in the memory of the host. Defaults to `False`.
+            iterations, learning rate), whatever callback ends the run; a copy of both lies in the memory of the host. Defaults to `False`.
         start_from_epoch: epochs to let pass first. Defaults to `0`.
         patience_steps: training steps in place of `patience`, at least 1. Defaults to `None`.
         start_from_step: training steps to let pass first. Defaults to `0`.

@@ -3,6 +3,7 @@
 import difflib
 import math
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 
 import keras
@@ -57,6 +58,8 @@ class GradientMonitor(keras.callbacks.Callback):
         super().__init__()
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
             raise ValueError(f"{type(self).__name__}(every=...): `every` must be an integer of at least 1, a number of steps. Received: every={every!r}")
+        if isinstance(ignore, str) or not isinstance(ignore, Iterable):
+            raise ValueError(f"{type(self).__name__}(ignore=...): `ignore` must be a list of codes of findings, such as ['overfitting']. Received: {ignore!r}")
         for code in ignore:
             if code not in RULES:
                 near = difflib.get_close_matches(str(code), RULES, n=1)

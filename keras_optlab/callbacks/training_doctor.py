@@ -25,10 +25,11 @@ from keras_optlab.training.facts import distributed
 from keras_optlab.training.look import look, seen_outputs
 from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
-from keras_optlab.training.probe import EXAMPLES, kept, penalty, probe, rates
+from keras_optlab.training.probe import EXAMPLES, TOO_SLOW, kept, penalty, probe, rates
 
 READ = 2000  # examples of arrays that are read
 MOST = 20_000_000  # weights of a model that is tried
+NOT_COMPILED = {"what": "the training", "why": "the model is not compiled, so that none of its steps can be measured: call `model.compile(optimizer, loss)`"}
 ACTIVATIONS, OUTPUTS, ACTS = "the activations", "the outputs", "what could be done while training"
 AT_THE_END = ("slow-convergence", "oscillating-loss", "gradient-spike")
 SLOW = 0.01  # seconds of a step from which on it may be the input
@@ -113,6 +114,8 @@ class TrainingDoctor(GradientMonitor):
                     model.train_on_batch(x, y)
             print(doctor.findings)
         """
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"TrainingDoctor.watch(model): `model` must be a keras.Model. Received: {model!r}")
         self.set_model(model)
         self.on_train_begin()
         self._alone = True
@@ -206,6 +209,8 @@ class TrainingDoctor(GradientMonitor):
         self._drain(whole=False)
         self._weigh()
         self._record.facts["epochs"] = len(self._record.logs.get("loss", []))  # it may have been stopped early
+        if not self.model.compiled and NOT_COMPILED not in self._record.facts.setdefault("unreadable", []):
+            self._record.facts["unreadable"].append(NOT_COMPILED)
         self._learn("what the step of your own has changed", self._compare)
         self._unseen = True
         so_far, last = self._so_far(), {name: values[-1] for name, values in self._record.logs.items() if values}
@@ -327,8 +332,10 @@ class TrainingDoctor(GradientMonitor):
 
     def _look(self):
         """Looks at the fixed batch, once for each step, unless that has failed before."""
+        if self._batch is None or any(one["what"] == ACTIVATIONS for one in self._record.facts.get("unreadable", [])):
+            return
         looks, step = self._record.looks, self._done()
-        if self._batch is None or any(one["what"] == ACTIVATIONS for one in self._record.facts.get("unreadable", [])) or looks and looks[-1]["step"] == step:
+        if looks and looks[-1]["step"] == step:
             return
         begun = time.monotonic()
         self._learn(ACTIVATIONS, lambda: self._record.add_look(step, look(self.model, *self._batch)))
@@ -408,7 +415,11 @@ class TrainingDoctor(GradientMonitor):
             with kept(self.model):
                 for variable, value in zip(self.model.variables, self._start, strict=True):
                     variable.assign(value)
-                self._record.facts["probe"] = probe(self.model, *self._batch, guess=guessed, spread=spread_)
+                shown = probe(self.model, *self._batch, guess=guessed, spread=spread_)
+            if shown["learned"] or shown["verdicts"]:
+                self._record.facts["probe"] = shown
+            else:
+                raise TimeoutError(TOO_SLOW)
 
         self._learn("a trial training", trial)
         self._unseen = True

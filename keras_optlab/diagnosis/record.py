@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 VERSION = 2
+KINDS = dict.fromkeys(("layers", "variables", "layer_of", "steps", "learning_rate", "loss", "skipped", "looks", "pace"), list) | {"logs": dict, "facts": dict}
 STATISTICS = ("grad_norm", "weight_norm", "update_norm", "zero_share", "nonfinite_share")
 LONGEST, LONGEST_LOOKS = 2000, 200  # samples and looks; beyond, every other one of the older half is dropped
 
@@ -222,10 +223,14 @@ class Record:
             ValueError: if there is no column "loss".
         """
         record = cls()
-        with open(path, newline="") as file:
-            sample = file.read(4096)
-            file.seek(0)
-            rows = list(csv.DictReader(file, delimiter=max(",;\t", key=sample.count)))
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                sample = file.read(4096)
+                file.seek(0)
+                rows = list(csv.DictReader(file, delimiter=next((one for one in ";\t" if one in sample.partition("\n")[0]), ",")))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"`path` must be a CSV of logs in UTF-8. Received: {path}, which cannot be read: {error}") from error
+        rows = [row for row in rows if row.get("loss") != "loss"]  # a header for each of several runs
         if not rows or "loss" not in rows[0]:
             found = ", ".join(name for name in rows[0] if name) if rows else "nothing"
             raise ValueError(f'`path` must be a CSV of logs with a column "loss". Received: {path}, with {found}.')
@@ -233,6 +238,8 @@ class Record:
             values = [_number(row[name]) for row in rows]
             if name and name != "epoch" and any(value is not None for value in values):
                 record.logs[name] = [math.nan if value is None else value for value in values]
+        if "loss" not in record.logs:
+            raise ValueError(f'`path` must be a CSV whose column "loss" holds numbers, with a decimal point. Received: {path}, with {rows[0]["loss"]!r}.')
         return record
 
     @classmethod
@@ -247,6 +254,9 @@ class Record:
                 f"`saved` must be a record of version 1 to {VERSION}. Received: version={saved.get('version')}. "
                 "Make the record again with this version of keras_optlab."
             )
+        for name, kind in KINDS.items():
+            if not isinstance(saved.get(name, kind()), kind):
+                raise ValueError(f"`saved[{name!r}]` must be a {kind.__name__}, as in a record. Received: {saved[name]!r}")
         record = cls()
         for name in ("layers", "variables", "layer_of", "steps", "skipped", "facts"):
             setattr(record, name, saved[name])

@@ -78,7 +78,7 @@ def some(x, y, examples: int | None = None) -> tuple:
         rows = chosen.setdefault(len(array), np.sort(np.random.default_rng(0).permutation(len(array))[:examples]))
         return array[rows]
 
-    whole = lambda value: isinstance(value, list) and not (value and hasattr(value[0], "shape"))  # a list of numbers is an array
+    whole = lambda value: isinstance(value, list) and not (value and getattr(value[0], "shape", ()) and not _is_row(value))  # a list of numbers or rows is one
     return tuple(None if side is None else part(side) if whole(side) else keras.tree.map_structure(part, side) for side in (x, y))
 
 
@@ -111,6 +111,16 @@ def heaviest(y, weights) -> float | None:
         return 0.0
     counts = np.bincount(np.unique(y, return_inverse=True)[1].ravel(), weights=weights)
     return float(counts.max() / counts.sum()) if len(counts) <= CLASSES else None
+
+
+def refused(name: str, value) -> str | None:
+    """Why `fit` would not take it, though it can be read."""
+    first, kind = value, type(value).__name__
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if isinstance(value, (list, tuple)) and (not hasattr(first, "shape") or first.shape == () or _is_row(value)):
+        return f"`{name}` is a {kind} of numbers or rows, which `fit` does not take: make it an array, `np.asarray({name})`"
+    return None
 
 
 def is_stream(x) -> bool:

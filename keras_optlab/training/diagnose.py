@@ -11,7 +11,8 @@ from keras_optlab.training import data_facts, instrument
 from keras_optlab.training.look import seen_outputs
 from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
-from keras_optlab.training.probe import EXAMPLES, kept, probe
+from keras_optlab.training.probe import EXAMPLES, TOO_SLOW, kept, probe
+from keras_optlab.training.resume import random_state, set_random_state
 
 
 def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
@@ -19,7 +20,7 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
 
     It holds last layer, loss and labels against each other, looks at ranges and types, and trains a moment on one batch; where that brings nothing, once more
     with Adam and with inputs brought into range, which tells a rate from a range and both from a fault of the model. Weights, optimizer and the global random
-    numbers are put back bit for bit.
+    numbers are put back bit for bit. A `tf.data.Dataset` that shuffles is read twice, and goes on with its own random numbers from there.
 
     Args:
         model: a `keras.Model`, compiled. One that is not built yet is examined as a copy, or built for the data where Keras cannot make one.
@@ -28,14 +29,23 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
         validation_data: (x, y) or a dataset, as for `fit`. Defaults to none.
 
     Returns:
-        `keras_optlab.diagnosis.Finding`s, the worst first, what follows from another one at the end. What could not be examined is among them as "unreadable".
-        It does not raise, whatever model and data are.
+        `keras_optlab.diagnosis.Finding`s, the worst first, what follows from one of them right behind it. What could not be examined is among them as
+        "unreadable". It does not raise, whatever model and data are.
 
     Example:
 
         for finding in keras_optlab.diagnose(model, x, y):
             print(finding.severity, finding.code, finding)
     """
+    before = random_state()  # reading a dataset may draw from it
+    try:
+        return examine(_examined(model, x, y, validation_data))
+    finally:
+        set_random_state(before)
+
+
+def _examined(model, x, y, validation_data) -> Record:
+    """All that is learned of a model and its data."""
     record = Record()
     record.facts["unreadable"] = unreadable = []
 
@@ -47,6 +57,7 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
         except Exception as error:  # anything may be wrong with what is given: that it could not be examined is what is told
             unreadable.append({"what": what, "why": _reason(error)})
 
+    unreadable += [{"what": "what `fit` would do", "why": why} for name, side in (("x", x), ("y", y)) if (why := data_facts.refused(name, side))]
     given = attempt("the data", lambda: data_facts.read(x, y))
     if given is not None:
         attempt("the data", lambda: record.facts.update(data=data_facts.data_facts(*given)))
@@ -73,7 +84,9 @@ def diagnose(model, x, y=None, validation_data=None) -> list[Finding]:
                     unreadable.append({"what": "the training", "why": "a trial may take more memory than is free"})
                 else:
                     attempt("the training", lambda: record.facts.update(probe=trial()))
-    return examine(record)
+                    if "probe" in record.facts and not (record.facts["probe"]["learned"] or record.facts["probe"]["verdicts"]):
+                        unreadable.append({"what": "the training", "why": TOO_SLOW})
+    return record
 
 
 class _Listener:

@@ -66,6 +66,11 @@ def fit_arguments(model) -> dict | None:
     return None
 
 
+def begin_at(model, epoch: int | None) -> None:
+    """Lets the `fit` that begins start with this epoch, counted from 0; `None`: with the one that it was given."""
+    model._initial_epoch = epoch
+
+
 def compile_arguments(model) -> dict:
     """What `compile` was given, as it was given: its config would not bring back a function that is not registered."""
     return dict(model._compile_config.config)

@@ -18,6 +18,7 @@ from keras_optlab.training.resume import copied, parts_of, random_state, set_ran
 STEPS, MOST, EXAMPLES, SECONDS = 30, 120, 64, 10.0  # a training whose loss still falls goes on up to MOST steps
 RATES = (1e-3, 1e-2)  # of Adam, with which nearly every sound net learns a batch: where the given optimizer does not, it is tried whether they do
 FALLING = 0.97  # ten steps against the ten before
+TOO_SLOW = f"its steps are so slow that the {SECONDS:.0f} seconds for them were up before anything showed"
 LONGER = 30.0  # seconds for trials of rates, which are made a few times in a sick run at most
 ENOUGH = 2048  # examples in a short training
 LAST = 5  # steps whose loss is what a training has reached

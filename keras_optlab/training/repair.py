@@ -88,7 +88,7 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
         print(*changes, sep="\\n")
         model.fit(x, y)
     """
-    findings = list(findings)
+    findings = list(findings or ())
     if not isinstance(model, keras.Model) or not model.compiled or model.optimizer is None:
         raise ValueError(f"`repair(model=...)`: `model` must be a compiled keras.Model: call `model.compile(optimizer, loss)` first. Received: model={model!r}")
     if others := [one for one in findings if not isinstance(one, Finding)]:

@@ -62,6 +62,7 @@ OF_FORM = ("non-finite-input", "bad-labels", "wrong-head", "wrong-loss", "bad-in
 TOO_FAR = ("learning-rate-too-high", "exploding-gradient", "non-finite", "gradient-spike")
 STARTS_BADLY = ("poor-initialization", "missing-normalization")
 AT_REST = (*STATIC, *TOO_FAR, "vanishing-gradient", "dead-units", "saturated-activation", "skipped-steps", "clipped-loss")
+OF_A_TRIAL = ("loss-not-decreasing",)  # seen in the model as it began, whenever that was
 OF_THE_END = ("slow-convergence", "oscillating-loss", "underfitting", "constant-prediction", "loss-not-decreasing")  # seen in a run as a whole
 FOLLOWS_FROM = {  # the first one that began no later is the cause
     "non-finite": (*OF_FORM, *STARTS_BADLY, "learning-rate-too-high", "exploding-gradient", "gradient-spike"),
@@ -77,12 +78,12 @@ FOLLOWS_FROM = {  # the first one that began no later is the cause
     "learning-rate-too-low": (*OF_FORM, "unchanged-weights", "skipped-steps"),
     "layer-order": OF_FORM,
     "missing-normalization": ("non-finite-input", "bad-labels", "bad-input-range", "poor-initialization"),
-    "constant-prediction": (*AT_REST, "learning-rate-too-low", "slow-convergence"),
+    "constant-prediction": (*AT_REST, "learning-rate-too-low", "slow-convergence", "loss-not-decreasing"),
     "oscillating-loss": (*STATIC, *TOO_FAR, "clipped-loss", "dead-units", "saturated-activation"),
     "slow-convergence": (*STATIC, *TOO_FAR, "learning-rate-too-low", "vanishing-gradient", "skipped-steps", "dead-units"),
     "overfitting": ("bad-labels", "class-imbalance", "train-validation-mismatch", "stale-batch-norm"),
     "underfitting": (*AT_REST, "learning-rate-too-low", "loss-not-decreasing", "constant-prediction", "slow-convergence", "oscillating-loss"),
-    "loss-not-decreasing": (*AT_REST, "constant-prediction"),
+    "loss-not-decreasing": AT_REST,
 }
 
 
@@ -93,7 +94,7 @@ def category(code: str) -> type[TrainingWarning]:
 
 
 def examine(record: Record, ignore=()) -> list[Finding]:
-    """Every finding of every rule, causes first, the worst first. What follows from another finding is an "info" that names it as its cause.
+    """Every finding of every rule, the worst first. What follows from another finding is an "info" that names it as its cause, right behind it.
 
     Of a run to which something was done, what came after the last of it is examined.
 
@@ -119,14 +120,24 @@ def joined(events: list[Finding], found: list[Finding]) -> list[Finding]:
 
 
 def ordered(findings: list[Finding]) -> list[Finding]:
-    """Findings with their causes, causes first, then by severity, then by first step."""
+    """Findings with their causes: by severity, then by first step, and what follows from one of them right behind it."""
     first = {}
     for f in findings:
         if f.severity != "info":
             first[f.code] = min(f.first_step, first.get(f.code, f.first_step))
     linked = []
     for f in findings:
-        begins = f.last_step if f.code in OF_THE_END and f.layer is None else f.first_step
-        cause = next((c for c in FOLLOWS_FROM.get(f.code, ()) if first.get(c, math.inf) <= begins), None)
+        begins = math.inf if f.code in OF_A_TRIAL else f.last_step if f.code in OF_THE_END and f.layer is None else f.first_step
+        cause = next((c for c in FOLLOWS_FROM.get(f.code, ()) if c in first and first[c] <= begins), None)
         linked.append(replace(f, cause=cause, severity="info") if cause else f)
-    return sorted(linked, key=lambda f: (f.cause is not None, -SEVERITIES.index(f.severity), f.first_step))
+    linked.sort(key=lambda f: (-SEVERITIES.index(f.severity), f.first_step))
+    told: list[Finding] = []
+
+    def tell(cause: str | None):
+        for f in linked:
+            if f.cause == cause and f not in told:
+                told.append(f)
+                tell(f.code)
+
+    tell(None)
+    return told

@@ -35,6 +35,6 @@ def find(record: Record) -> list[Finding]:
             if targets
             else "Look for a logarithm of what is not above 0, a division by 0 or a root in the loss and the layers, and at the last layer."
             if not np.isfinite(last)
-            else "Look at what stands between inputs and loss: the last layer and the loss, frozen layers, initial weights, the labels themselves.",
+            else "Look with `model.summary()` at what stands between inputs and loss: the last layer, frozen layers; at initial weights and the labels.",
         )
     ]

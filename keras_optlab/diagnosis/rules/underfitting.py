@@ -14,7 +14,7 @@ from keras_optlab.diagnosis.heads import needed, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "underfitting"
-EPOCHS, STEPS, REST, NOTHING, RIGHT, FAR, NARROW = 6, 100, 0.03, 0.9, 0.1, 0.5, 2
+EPOCHS, STEPS, REST, NOTHING, RIGHT, FAR, NARROW = 6, 50, 0.03, 0.9, 0.1, 0.5, 2
 
 
 def find(record: Record) -> list[Finding]:

@@ -2,7 +2,8 @@
 
 Needs: shape and function of each output, the loss, range and kind of the targets; a trial training for what is only doubtful.
 Thresholds: none where the arithmetic says it all: softmax over one unit is 1 for every input; class numbers beyond the units; more than two classes for one
-sigmoid; one target for the many places of an image or a sequence; targets outside what a bounded function can reach by more than BEYOND of its range, the
+sigmoid; one target for the many places of an image or a sequence, or for
+several units before a loss of numbers; targets outside what a bounded function can reach by more than BEYOND of its range, the
 outermost twentieth on either side left out, or below what a relu gives by BELOW of their root mean square: an info where FITS of the loss goes all the same. A
 function that gives no probabilities before a crossentropy that wants them is an error only where a trial training on a batch brought nothing: Keras clips what
 is no probability, and some such heads learn all the same.
@@ -37,6 +38,9 @@ def _judged(head: Head, doubtful: str, learns: bool):
     if head.flat and head.places and head.places > 1 and head.loss in (*SPARSE, *ONE_HOT, *BINARY, *DISTANCE):
         message = f"There is one target for each example, but {head.name} gives {head.places} times {units} numbers, one for each place of what it reads."
         return "error", {"places": float(head.places), "threshold": 1.0}, message, FLAT, {"flatten": True}
+    if head.flat and head.places == 1 and units and units > 1 and head.loss in DISTANCE and not head.labels:
+        message = f"There is one number to predict for each example, but {head.name} gives {units}: each of them is held against it."
+        return "error", {"units": float(units), "threshold": 1.0}, message, "End with `keras.layers.Dense(1)`.", {"units": 1}
     if head.loss in SPARSE and head.labels and units is not None and target["max"] >= units and not (target["min"] >= 1 and target["max"] == units):
         needed = int(target["max"]) + 1
         message = f"The class numbers go up to {needed - 1}, but {head.name} gives {units} number{'s' if units > 1 else ''}."
