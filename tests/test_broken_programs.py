@@ -189,8 +189,9 @@ def test_recurrent_layers_are_not_linear(cell):
 def test_several_units_for_one_number(y):
     model = net(3, None, "mse")
     assert [f.code for f in keras_optlab.diagnose(model, X, y) if f.severity == "error"] == ["wrong-head"]
-    doctor, _ = trained(model, X, y, raises=Exception)
-    assert alarms(doctor) == ["wrong-head"]
+    if y.ndim > 1 or BACKEND == "tensorflow":  # elsewhere `fit` refuses the shapes before any callback
+        doctor, _ = trained(model, X, y, raises=Exception)
+        assert alarms(doctor) == ["wrong-head"]
 
 
 def test_an_own_loop_around_a_model_that_is_not_compiled():
