@@ -24,6 +24,25 @@ ENOUGH = 2048  # examples in a short training
 LAST = 5  # steps whose loss is what a training has reached
 
 
+class _Clock:
+    """Time for the steps of trials, to which the first one of each, in which it is compiled, does not count unless it takes longer than all others may."""
+
+    def __init__(self):
+        self.until = time.monotonic() + SECONDS
+
+    @property
+    def up(self) -> bool:
+        return time.monotonic() > self.until
+
+    def step(self, number: int, model, x, y) -> float:
+        begun = time.monotonic()
+        loss = _step(model, x, y)
+        spent = time.monotonic() - begun
+        if number == 0 and spent < SECONDS:
+            self.until += spent
+        return loss
+
+
 def probe(model, x, y, listener=None, guess: float | None = None, spread: float | None = None) -> dict:
     """Trains a compiled, built model on one batch again and again, and if that teaches it nothing, once more with Adam and with inputs brought into range.
 
@@ -44,7 +63,7 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
     Raises:
         Exception: whatever the model's step raises.
     """
-    until = time.monotonic() + SECONDS
+    clock = _Clock()
     with kept(model), _packed_as_in_fit(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Keras warns of while a step is made, `fit` warns of too
         rate, over = rate_of(model.optimizer)
@@ -52,9 +71,9 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
         start = _values(model)
         found = {"penalty": penalty(model), "rate": rate}
         gain = lambda losses: gained(losses, guess, spread)
-        found["loss"] = _train(model, x, y, until, gain, listener)
+        found["loss"] = _train(model, x, y, clock, gain, listener)
         found["gain"], found["verdicts"] = gain(found["loss"]), {}
-        found["learned"] = found["gain"] > LEARNED or (None if time.monotonic() > until else False)
+        found["learned"] = found["gain"] > LEARNED or (None if clock.up else False)
         if found["learned"] is False:
 
             def trial(inputs, begun, rate=None, enough=LEARNED) -> bool:
@@ -62,7 +81,7 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
                     variable.assign(value)
                 if rate is not None:
                     model.optimizer.learning_rate = rate
-                share = gain(_train(model, inputs, y, until, gain))
+                share = gain(_train(model, inputs, y, clock, gain))
                 found["gain"] = max(found["gain"], share)
                 return share > enough
 
@@ -72,7 +91,7 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
             begun = [*start[: len(model.variables)], *_values(model)[len(model.variables) :]]
             found["verdicts"]["adam"] = any(trial(x, begun, rate) for rate in RATES)
             found["verdicts"]["standardized"] = any(trial(scaled, begun, rate) for rate in RATES)
-            if time.monotonic() > until:
+            if clock.up:
                 found["verdicts"] = {}  # a trial that was cut short shows nothing
     return found
 
@@ -125,14 +144,14 @@ def short_training(model, batches, guess: float | None = None, spread: float | N
         batches: pairs of inputs and targets. Where they are more than the steps, each loss is one of examples not seen before.
         guess, spread: as in `probe`.
     """
-    until, losses = time.monotonic() + SECONDS, []
+    clock, losses = _Clock(), []
     steps = max(MOST, ENOUGH // len(keras.tree.flatten(batches[0])[0]))
     with kept(model), _packed_as_in_fit(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rate, over = rate_of(model.optimizer)
         _own_optimizer(model, None if over is not None else rate)
-        while len(losses) < steps and (not losses or math.isfinite(losses[-1])) and time.monotonic() < until:
-            losses.append(_step(model, *batches[len(losses) % len(batches)]))
+        while len(losses) < steps and (not losses or math.isfinite(losses[-1])) and not clock.up:
+            losses.append(clock.step(len(losses), model, *batches[len(losses) % len(batches)]))
     return gained(losses, guess, spread, max(LAST, len(losses) // 4))
 
 
@@ -226,7 +245,7 @@ def _use(model, optimizer) -> None:
     optimizer.build(model.trainable_variables)
 
 
-def _train(model, x, y, until: float, gain, listener=None) -> list[float]:
+def _train(model, x, y, clock: _Clock, gain, listener=None) -> list[float]:
     from keras_optlab.training import instrument
 
     switch = instrument.listen(model, listener) if listener is not None else None
@@ -235,8 +254,8 @@ def _train(model, x, y, until: float, gain, listener=None) -> list[float]:
         for step in range(MOST):
             if step and step % STEPS == 0 and (gain(losses) > LEARNED or np.mean(losses[-10:]) > FALLING * np.mean(losses[-20:-10])):
                 break
-            losses.append(_step(model, x, y))
-            if not math.isfinite(losses[-1]) or time.monotonic() > until:
+            losses.append(clock.step(step, model, x, y))
+            if not math.isfinite(losses[-1]) or clock.up:
                 break
     finally:
         if switch is not None:
