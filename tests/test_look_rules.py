@@ -287,3 +287,11 @@ def test_a_net_of_stale_statistics(momentum, expected):
     model = net(L.Dense(32, bias_initializer=keras.initializers.Constant(30.0)), L.BatchNormalization(momentum=momentum, name="norm"), L.ReLU())
     model.optimizer.learning_rate = 0.1
     assert codes(looked_at(model, LEARNED, fits=range(8, 80, 8), guess=float(np.log(4)))) == expected
+
+
+@pytest.mark.parametrize(("rms", "severity"), [(2.0, "warning"), (5e4, "info")])
+def test_what_strives_for_large_targets_is_no_cause(rms, severity):
+    made = record(layers=lambda i: FULL)
+    target = {"name": "y", "shape": [1], "integer": False, "classes": None, "rms": rms, "max": 2 * rms, "min": 0.0}
+    made.facts |= {"losses": [{"name": "mean_squared_error", "from_logits": False}], "data": {"y": [target]}}
+    assert severities(saturated_activation, made) == [(severity, "b")]

@@ -4,12 +4,13 @@ Needs: of each look at a batch the share of values within a hundredth of the fun
 last layer is not looked at, for it is to come close to 0 and 1.
 Thresholds: SHARE of the values (a layer drawn as usual that reads standardized inputs: less than .05), in every look, or in each since the first EARLY steps.
 A warning where the trial brought nothing; and from EXTREME on, where the last layer alone may learn a batch, if the run has brought next to nothing after
-TRIED steps. Else an info.
-Not to be confused with: a net that learned to say yes or no, whose functions come to their bounds with time; gates of recurrent layers, which are not seen.
+TRIED steps. Else an info, as wherever the targets are large.
+Not to be confused with: a layer that strives for targets far beyond 1 (`loss-not-decreasing` names them); a net that learned to say yes or no, whose functions
+come to their bounds with time; gates of recurrent layers, which are not seen.
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import LEARNED, TRIED, gained, stuck
+from keras_optlab.diagnosis.heads import LEARNED, TRIED, gained, large_targets, stuck
 from keras_optlab.diagnosis.record import Record, onset
 
 CODE = "saturated-activation"
@@ -34,5 +35,5 @@ def find(record: Record) -> list[Finding]:
         first, latest = record.looks[began]["step"], record.looks[-1]["step"]
         so_far = gained(record)
         sick = stuck(record) or shares[-1] >= EXTREME and latest >= TRIED and so_far is not None and so_far <= LEARNED
-        return [Finding(CODE, "warning" if sick else "info", name, first, latest, evidence, message, advice)]
+        return [Finding(CODE, "warning" if sick and not large_targets(record) else "info", name, first, latest, evidence, message, advice)]
     return []
