@@ -96,6 +96,7 @@ FORM = [
     ("wrong-loss", {"units": 2, "loss": BINARY}, X, TWO),
     ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": ONE_HOT}, X, TWO),
     ("wrong-loss", {}, X, X[:, 0]),
+    ("wrong-loss", {"units": 1, "activation": None, "loss": "msle"}, X, X[:, 0]),
     ("wrong-loss", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 3 * X[:, 0]),
     ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 2 * TWO - 1),
     ("bad-labels", {"units": 1, "activation": "sigmoid", "loss": BINARY}, X, 255 * TWO),

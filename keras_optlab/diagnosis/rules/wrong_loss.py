@@ -1,9 +1,10 @@
 """The loss does not fit how the targets are written.
 
 Needs: the loss, shape and function of each output, shape and kind of the targets; a trial training for what is only doubtful.
-Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form. A softmax or sigmoid before a loss with
-`from_logits=True` is a warning only where a trial training brought nothing: TensorFlow looks through it, elsewhere the gradient is flat but not gone. Targets
-of a binary crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
+Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form; a logarithmic loss bears a twentieth of
+its targets below 0. A softmax or sigmoid before a loss with `from_logits=True` is a warning only where a trial training brought nothing: TensorFlow looks
+through it, elsewhere the gradient is flat but not gone. Targets of a binary crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as
+adversarial nets are given: an info.
 A loss of the user's own has no end where it falls in each of EPOCHS epochs or more, in the last half of them by as much as in the first or more, and as far
 below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest.
 Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
@@ -59,6 +60,9 @@ def _judged(head: Head, is_stuck: bool):
         needed, advice = int(max(units, target["max"] + 1)), 'Compile with `loss="sparse_categorical_crossentropy"`.'
         remedy = {"units": needed, "activation": "softmax", "loss": "sparse_categorical_crossentropy"}
         return "error", {"units": float(units)}, message, advice, remedy
+    if loss == "mean_squared_logarithmic_error" and target.get("low", target["min"]) < 0:
+        message = f"The {loss} takes targets below 0, which have no logarithm, for 0: here they go down to {target['min']:.3g}, a twentieth of them or more."
+        return "warning", {"low": target.get("low", target["min"]), "threshold": 0.0}, message, NUMBERS, {"loss": "mean_squared_error"}
     if loss in BINARY and not target["integer"] and (target["min"] < 0 or target["max"] > 1):
         message = f"The {loss} wants targets between 0 and 1, but they reach from {target['min']:.3g} to {target['max']:.3g}."
         advice = 'Compile with `loss="mean_squared_error"` and end without a function.'
