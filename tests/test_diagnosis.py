@@ -3,6 +3,7 @@
 import graphlib
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -303,6 +304,8 @@ def test_what_follows_stands_right_behind_its_cause():
         "loss-not-decreasing",
         "constant-prediction",
     ]
+    outlived = replace(found("dead-units", "info"), cause="learning-rate-too-high")
+    assert ordered([outlived, found("overfitting")])[-1] == outlived
     assert list(graphlib.TopologicalSorter(FOLLOWS_FROM).static_order()), "none is its own cause by a detour"
 
 

@@ -131,13 +131,13 @@ def ordered(findings: list[Finding]) -> list[Finding]:
         cause = next((c for c in FOLLOWS_FROM.get(f.code, ()) if c in first and first[c] <= begins), None)
         linked.append(replace(f, cause=cause, severity="info") if cause else f)
     linked.sort(key=lambda f: (-SEVERITIES.index(f.severity), f.first_step))
-    told: list[Finding] = []
+    told, codes = [], {f.code for f in linked}
 
-    def tell(cause: str | None):
-        for f in linked:
-            if f.cause == cause and f not in told:
+    def tell(some):
+        for f in some:
+            if f not in told:
                 told.append(f)
-                tell(f.code)
+                tell(follower for follower in linked if follower.cause == f.code)
 
-    tell(None)
+    tell(f for f in linked if f.cause not in codes)  # an event may have outlived its cause
     return told
