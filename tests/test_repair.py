@@ -372,6 +372,24 @@ def test_what_is_only_an_info_is_mended_where_a_trial_shows_that_much_is_gained(
     assert [change.code for change in changes] == ["bad-input-range"] * mended and len(new.layers) == 3 + mended
 
 
+class Widths(keras.utils.PyDataset):
+    """Sequences of other lengths in each batch."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return X[:32, : 4 + index, None], Y[:32]
+
+
+def test_streams_and_what_can_be_read_only_once():
+    model = row(L.GRU(4), first=(None, 1), optimizer=keras.optimizers.Adam(1e-9))
+    change = repair(model, [finding("learning-rate-too-low", update_to_weight=1e-9)], Widths())[1][0]
+    assert not change.note and change.lines
+    with pytest.raises(ValueError, match="can be read only once"):
+        repair(row(), [finding("learning-rate-too-low", update_to_weight=1e-9)], ((X, Y) for _ in range(3)))
+
+
 @pytest.mark.parametrize(("batch_size", "changed"), [(1, True), (32, False)])
 def test_units_that_died_of_steps_too_large_get_a_lower_rate(batch_size, changed):
     """Single examples bear no such rate."""

@@ -80,7 +80,8 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
         The new model, and a `Change` for each cause; printed, they are a diff.
 
     Raises:
-        ValueError: if the model is not compiled or cannot be made from its config, `findings` holds something else, or `batch_size` is no positive integer.
+        ValueError: if the model is not compiled or cannot be made from its config, `findings` holds something else, `batch_size` is no positive integer, or the
+            data cannot be read, or only once.
 
     Example:
 
@@ -131,11 +132,17 @@ class _Trial:
     """How much of its loss a model loses in a short training on some of the data."""
 
     def __init__(self, x, y, batch_size: int):
+        try:
+            known = data_facts.read(x, y)
+        except data_facts.Unreadable:
+            if not data_facts.is_stream(x):
+                raise
+            known = None  # its batches do not fit together
         self.batches = data_facts.batches(x, y, batch_size, STEPS)
-        self.data = data_facts.data_facts(*data_facts.read(x, y))
+        self.data = data_facts.data_facts(*(known or data_facts.read(*self.batches[0])))
         x, y = self.batches[0]
-        self.table = np.concatenate([x for x, _ in self.batches]) if isinstance(x, np.ndarray) else None
-        self.targets = None if y is None else np.concatenate([next(iter(keras.tree.flatten(y))) for _, y in self.batches])
+        self.table = _joined([x for x, _ in self.batches]) if isinstance(x, np.ndarray) else None
+        self.targets = None if y is None else _joined([next(iter(keras.tree.flatten(y))) for _, y in self.batches])
 
     def built(self, model) -> keras.Model:
         if not model.built and self.table is not None and isinstance(model, keras.Sequential):
@@ -152,6 +159,11 @@ class _Trial:
             return short_training(model, self.batches, guess(record, self.targets), spread(record, self.targets))
         except Exception:  # what `fit` would raise, too
             return -1.0
+
+
+def _joined(parts: list) -> np.ndarray:
+    """One array of all; of those whose rows differ in length, the first."""
+    return np.concatenate(parts) if len({part.shape[1:] for part in parts}) == 1 else parts[0]
 
 
 def _planned(model, accepted: list, trial) -> Plan:
