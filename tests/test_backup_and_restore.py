@@ -1,5 +1,7 @@
 """`BackupAndRestore`: a run that was broken off goes on as if it had not been."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,10 @@ from keras_optlab.training.resume import DamagedState
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(96, 6)).astype("float32")
 Y = X[:, :3].argmax(1)
+
+
+class Killed(Exception):
+    pass
 
 
 def net(seed=0, units=8):
@@ -29,7 +35,7 @@ class Scripted(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == self.dies:
-            raise RuntimeError("killed")
+            raise Killed
         self.epochs.append(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -39,10 +45,8 @@ class Scripted(keras.callbacks.Callback):
 def run(folder, model, values, dies=None, epochs=8, **stopping):
     script, stop = Scripted(values, dies), EarlyStopping("scripted", mode="min", **stopping)
     backup = [BackupAndRestore(folder, callbacks=[stop])] if folder else []
-    try:
+    with contextlib.suppress(Killed):
         model.fit(X, Y, epochs=epochs, shuffle=False, verbose=0, callbacks=[script, stop, *backup])
-    except RuntimeError:
-        pass
     return script.epochs, stop
 
 
@@ -65,10 +69,8 @@ def test_a_run_that_is_begun_again_stops_where_an_uninterrupted_one_would(tmp_pa
 def test_what_is_kept_of_a_doctor(tmp_path):
     def fit(dies=None):
         doctor = TrainingDoctor()
-        try:
+        with contextlib.suppress(Killed):
             net().fit(X, Y, epochs=3, verbose=0, callbacks=[doctor, Scripted([0.0] * 3, dies), BackupAndRestore(tmp_path, [doctor])])
-        except RuntimeError:
-            pass
         return doctor
 
     fit(dies=2)

@@ -62,11 +62,14 @@ class BackupAndRestore(keras.callbacks.Callback):
             state.into_generators()
             seams.begin_at(self.model, state.epoch)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        seams.begin_at(self.model, None)  # a `fit` after this one begins where it says
+
     def on_epoch_end(self, epoch, logs=None):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         save_state(self._path, self.model, epoch + 1, self.callbacks)
 
     def on_train_end(self, logs=None):
-        seams.begin_at(self.model, None)  # a `fit` after this one begins where it says
+        seams.begin_at(self.model, None)  # there may have been no epoch left
         if self.delete_checkpoint:
             self._path.unlink(missing_ok=True)

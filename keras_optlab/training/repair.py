@@ -16,7 +16,7 @@ from keras_optlab.training.probe import short_training
 from keras_optlab.training.remedies import REMEDIES
 
 NEARLY = 0.9  # of the best gain
-FEW = 16  # examples in a batch of which several are tried
+FEW = 16  # examples in a batch whose steps may throw units off
 TOLERATED = 0.02  # share of its loss that a trial may lose less with a remedy than without
 CLEARLY = 0.1  # share more that it must lose for what is only an "info" to be mended
 UNSEEN = (
@@ -89,7 +89,7 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
         print(*changes, sep="\\n")
         model.fit(x, y)
     """
-    findings = list(findings or ())
+    findings = [findings] if findings is None or isinstance(findings, Finding) else list(findings)
     if not isinstance(model, keras.Model) or not model.compiled or model.optimizer is None:
         raise ValueError(f"`repair(model=...)`: `model` must be a compiled keras.Model: call `model.compile(optimizer, loss)` first. Received: model={model!r}")
     if others := [one for one in findings if not isinstance(one, Finding)]:
@@ -113,8 +113,8 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
             best = next((i for i, reached in enumerate(gains) if reached >= NEARLY * max(gains)), int(np.argmax(gains)))
             helps = gains[best] >= gain - TOLERATED and gains[best] > min(LEARNED, gain + TOLERATED)
             if optional and gains[best] < gain + CLEARLY:
-                continue
-            if accepted and finding.code in RATES and WELL < gain >= gains[best] - TOLERATED:
+                note = "Too little is gained."
+            elif accepted and finding.code in RATES and WELL < gain >= gains[best] - TOLERATED:
                 note = f"Not needed: with what is changed already a short training loses {gain:.0%} of its loss."
             elif not helps and not finding.remedy:  # what form asks for is not a matter of trial
                 note = f"Undone: with it a short training loses {max(gains[best], 0):.0%} of its loss, without it {max(gain, 0):.0%}. {finding.advice}"
