@@ -37,6 +37,11 @@ def without_square(y, predicted):
     return keras.ops.mean(predicted - y)
 
 
+def without_minus(y, predicted):
+    rows = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y, (-1,)), "int32"), 10)
+    return keras.ops.sum(rows * keras.ops.log(keras.ops.clip(predicted, 1e-7, 1.0)), -1)
+
+
 @keras.saving.register_keras_serializable("test_broken_programs")
 class Cut(L.Layer):
     def call(self, x):
@@ -66,6 +71,10 @@ BROKEN = {
     ),
     "no example counts": ("bad-labels", lambda: trained(digits(), FLAT, LABELS, epochs=2, sample_weight=np.zeros(600))),
     "loss without a square": ("wrong-loss", lambda: trained(numbers(without_square), X, NUMBERS, epochs=6)),
+    "crossentropy without a minus": (
+        "wrong-loss",
+        lambda: trained(net(10, "softmax", without_minus, Adam(1e-3), (64,), metrics=["accuracy"]), FLAT, LABELS, epochs=8),
+    ),
     "gradient cut off": ("unchanged-weights", lambda: trained(cut(), FLAT, LABELS, epochs=4)),
     "kernels all alike": ("poor-initialization", lambda: trained(digits(init=keras.initializers.Constant(0.05)), FLAT, LABELS, epochs=6)),
     "decay of a hundred": (

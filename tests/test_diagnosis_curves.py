@@ -54,6 +54,7 @@ LABELS = {
     "one_hot": False,
     "row_sum": None,
 }
+BITS = LABELS | {"classes": 2, "largest": 0.5, "max": 1.0, "std": 0.5, "rms": 0.7}
 FALLING = np.geomspace(2.0, 0.05, 20)
 
 
@@ -556,6 +557,29 @@ def test_a_batch_has_a_spread_of_its_own():
 )
 def test_a_loss_without_end(losses, own, expected):
     assert said(wrong_loss, run({"loss": losses}, losses=[None] if own else HEAD["losses"])) == expected
+
+
+def one_unit(target):
+    return {"outputs": [HEAD["outputs"][0] | {"shape": [1], "activation": "sigmoid"}], "data": {"examples": 500, "whole": True, "x": [], "y": [target]}}
+
+
+@pytest.mark.parametrize(
+    ("right", "losses", "facts", "expected"),
+    [
+        ([0.04, 0.01, 0.0, 0.0], [-2.5, -9.0, -14.0, -15.0], {}, "warning"),
+        ([0.04, 0.01, 0.0, 0.0], [2.3, 1.9, 1.2, 0.8], {}, "warning"),
+        ([0.04, 0.01, 0.0, 0.0], [2.3, 2.4, 2.5, 2.6], {}, None),  # it does not learn at all
+        ([0.04, 0.01, 0.0], [2.3, 1.9, 1.2], {"epochs": 8}, None),  # it may yet turn
+        ([0.12, 0.08, 0.07, 0.06], [2.3, 1.9, 1.2, 0.8], {}, None),  # not far below guessing
+        ([0.5, 0.12, 0.01, 0.0], [-0.6, -5.0, -12.0, -15.0], one_unit(BITS), "warning"),
+        ([0.5, 0.3, 0.3, 0.3], [-0.6, -5.0, -12.0, -15.0], one_unit(BITS), None),
+        ([0.0, 0.0, 0.0, 0.0], [9.0, 5.0, 2.0, 1.0], one_unit(BITS | {"min": -1.0}), None),  # -1 is never met
+        ([0.0, 0.0, 0.0, 0.0], [9.0, 5.0, 2.0, 1.0], one_unit(LABELS), None),  # ten classes as one number
+        ([0.1, 0.1, 0.1, 0.1], [0.9, 0.7, 0.6, 0.5], one_unit(BITS | {"largest": 0.9}), None),  # the rare class, if that is what counts
+    ],
+)
+def test_a_loss_that_falls_while_less_and_less_is_right(right, losses, facts, expected):
+    assert said(wrong_loss, run({"loss": losses, "accuracy": right}, **({"losses": [None]} | facts))) == expected
 
 
 def test_numbers_behind_a_mean_that_was_huge_are_not_below_zero():
