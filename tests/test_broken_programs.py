@@ -15,6 +15,7 @@ from keras_optlab.training import probe
 
 FLAT = PIXELS.reshape(-1, 64)[:600]
 LABELS = DIGITS[:600]
+ORDER = np.argsort(LABELS, kind="stable")
 NUMBERS = X[:, :1] + X[:, 1:2] * X[:, 2:3]
 RARE = np.random.default_rng(1).random(1500) < 0.04
 SIGNAL = np.random.default_rng(2).normal(size=(1500, 6)).astype("float32") + 1.8 * RARE[:, None].astype("float32")
@@ -75,6 +76,7 @@ BROKEN = {
         "wrong-loss",
         lambda: trained(net(10, "softmax", without_minus, Adam(1e-3), (64,), metrics=["accuracy"]), FLAT, LABELS, epochs=8),
     ),
+    "sorted by class": ("bad-labels", lambda: trained(digits(Adam(0.03)), FLAT[ORDER], LABELS[ORDER], epochs=6, shuffle=False)),
     "gradient cut off": ("unchanged-weights", lambda: trained(cut(), FLAT, LABELS, epochs=4)),
     "kernels all alike": ("poor-initialization", lambda: trained(digits(init=keras.initializers.Constant(0.05)), FLAT, LABELS, epochs=6)),
     "decay of a hundred": (
@@ -89,7 +91,7 @@ BROKEN = {
         lambda: trained(numbers(), X, NUMBERS, epochs=2, validation_data=(X, 1e5 + 1e4 * NUMBERS)),
     ),
 }
-EACH_TIME = ("no example counts", "gradient cut off", "loss without a square", "rate divided by ten each epoch")
+EACH_TIME = ("sorted by class", "no example counts", "gradient cut off", "loss without a square", "rate divided by ten each epoch")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in EACH_TIME else [pytest.mark.slow]) for name in BROKEN])

@@ -291,12 +291,12 @@ def test_what_follows_stands_right_behind_its_cause():
     def found(code, severity="warning", step=0):
         return Finding(code, severity, None, step, step, {}, "why", "")
 
-    told = ordered([found("bad-labels"), found("loss-not-decreasing", step=20), found("dead-units", step=24), found("overfitting", "info", 3)])
+    told = ordered([found("bad-labels"), found("loss-not-decreasing", step=20), found("input-bound", step=24), found("overfitting", "info", 3)])
     assert [(f.code, f.cause) for f in told] == [
         ("bad-labels", None),
         ("overfitting", "bad-labels"),
         ("loss-not-decreasing", "bad-labels"),
-        ("dead-units", None),
+        ("input-bound", None),
     ]
     told = ordered([found("loss-not-decreasing", step=20), found("dead-units", step=24)])
     assert [(f.code, f.cause) for f in told] == [("dead-units", None), ("loss-not-decreasing", "dead-units")], "a trial speaks of the model from its start"

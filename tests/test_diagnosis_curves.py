@@ -570,9 +570,13 @@ def one_unit(target):
         ([0.04, 0.01, 0.0, 0.0], [2.3, 1.9, 1.2, 0.8], {}, "warning"),
         ([0.04, 0.01, 0.0, 0.0], [2.3, 2.4, 2.5, 2.6], {}, None),  # it does not learn at all
         ([0.04, 0.01, 0.0], [2.3, 1.9, 1.2], {"epochs": 8}, None),  # it may yet turn
-        ([0.12, 0.08, 0.07, 0.06], [2.3, 1.9, 1.2, 0.8], {}, None),  # not far below guessing
+        ([0.12, 0.1, 0.1, 0.1], [-2.5, -9.0, -14.0, -15.0], {}, "warning"),  # all of them are named after one wrong class
+        ([0.12, 0.1, 0.1, 0.1], [2.3, 1.9, 1.9, 1.8], {}, None),  # it may be on its way
+        ([0.12, 0.1, 0.1, 0.1], [2.3, 1.9, 1.2, 0.8], HEAD, None),
+        ([0.12, 0.2, 0.3, 0.3], [2.3, 1.9, 1.2, 0.8], {}, None),
         ([0.5, 0.12, 0.01, 0.0], [-0.6, -5.0, -12.0, -15.0], one_unit(BITS), "warning"),
-        ([0.5, 0.3, 0.3, 0.3], [-0.6, -5.0, -12.0, -15.0], one_unit(BITS), None),
+        ([0.5, 0.3, 0.3, 0.3], [-0.6, -5.0, -12.0, -15.0], one_unit(BITS), "warning"),
+        ([0.5, 0.3, 0.3, 0.3], [5.0, 3.0, 2.0, 1.0], one_unit(BITS) | {"losses": [{"name": "hinge", "from_logits": False}]}, None),
         ([0.0, 0.0, 0.0, 0.0], [9.0, 5.0, 2.0, 1.0], one_unit(BITS | {"min": -1.0}), None),  # -1 is never met
         ([0.0, 0.0, 0.0, 0.0], [9.0, 5.0, 2.0, 1.0], one_unit(LABELS), None),  # ten classes as one number
         ([0.1, 0.1, 0.1, 0.1], [0.9, 0.7, 0.6, 0.5], one_unit(BITS | {"largest": 0.9}), None),  # the rare class, if that is what counts
@@ -580,6 +584,22 @@ def one_unit(target):
 )
 def test_a_loss_that_falls_while_less_and_less_is_right(right, losses, facts, expected):
     assert said(wrong_loss, run({"loss": losses, "accuracy": right}, **({"losses": [None]} | facts))) == expected
+
+
+@pytest.mark.parametrize(
+    ("batches", "logs", "expected"),
+    [
+        ({"seen": 19, "alike": 15, "most": 3}, {"loss": [2.4, 2.4, 2.35]}, "warning"),
+        ({"seen": 19, "alike": 15, "most": 3}, {"loss": [1.4, 0.9, 0.5]}, "info"),
+        ({"seen": 19, "alike": 15, "most": 3}, {"loss": [1.4, 0.9, 0.5], "val_loss": [5.0, 6.0, 8.0]}, "warning"),
+        ({"seen": 19, "alike": 15, "most": 3}, {}, None),  # the discriminator of an adversarial net
+        ({"seen": 4, "alike": 4, "most": 1}, {"loss": [2.4, 2.4, 2.35]}, None),
+        ({"seen": 19, "alike": 15, "most": 14}, {"loss": [2.4, 2.4, 2.35]}, None),  # nearly all are of that class
+        ({"seen": 19, "alike": 5, "most": 1}, {"loss": [2.4, 2.4, 2.35]}, None),
+    ],
+)
+def test_examples_that_are_sorted_by_class(batches, logs, expected):
+    assert said(bad_labels, run(logs, batches=batches)) == expected
 
 
 def test_numbers_behind_a_mean_that_was_huge_are_not_below_zero():

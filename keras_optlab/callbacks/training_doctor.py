@@ -5,6 +5,7 @@ import math
 import os
 import time
 import warnings
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.probe import EXAMPLES, TOO_SLOW, kept, penalty, probe, rates
 
+FEWEST = 8  # examples of a batch that are hardly of one class by chance
 READ = 2000  # examples of arrays that are read
 MOST = 20_000_000  # weights of a model that is tried
 NOT_COMPILED = {"what": "the training", "why": "the model is not compiled, so that none of its steps can be measured: call `model.compile(optimizer, loss)`"}
@@ -86,6 +88,7 @@ class TrainingDoctor(GradientMonitor):
         self._patient, self._batch, self._start, self._tried = None, None, None, False
         self._before = None  # weights that a step of the user's own is to change
         self._guessed = lambda: None  # what guessing the targets would bring, with what is known of the outputs
+        self._classes = Counter()  # measured batches by the class that all their examples are of
         self._alone = False  # in a loop that calls no callback
         self._begun, self._looking, self._one_look = None, 0.0, FIRST  # when the first fit began; seconds of all looks, and of one
         self._epoch, self._steps_of_epoch, self._begins = None, 0, True  # times at which its training began
@@ -184,10 +187,25 @@ class TrainingDoctor(GradientMonitor):
             self._learn("the data", lambda: self._read(*keras.utils.unpack_x_y_sample_weight(sample.batch), whole=False))
         if self._acts and sample.batch is not None:
             self._rows = next((len(one) for one in keras.tree.flatten(sample.batch) if getattr(one, "shape", ())), self._rows)
-        sample.batch = None  # else it would stay in memory until the sample is read
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(sample.batch) if sample.batch is not None else (None, None, None)
+        sample.batch = y if getattr(y, "ndim", 3) < 3 else None  # labels to be counted when the sample is read, without inputs: they would stay in memory
         super().receive(call, sample)
         if self._alone:
             self._keep_up()
+
+    def _add(self, window):
+        super()._add(window)
+        for sample in window:
+            self._learn("the labels of batches", lambda: self._count(sample.batch))
+
+    def _count(self, labels):
+        """How many batches were of one class, and of how many the same one."""
+        if labels is None or len(labels) < FEWEST:
+            return
+        rows = keras.ops.convert_to_numpy(labels)
+        self._classes[rows[0].tobytes() if (rows == rows[:1]).all() else None] += 1
+        alike = [count for kind, count in self._classes.items() if kind is not None]
+        self._record.facts["batches"] = {"seen": self._classes.total(), "alike": sum(alike), "most": max(alike, default=0)}
 
     def on_test_begin(self, logs=None):
         self._end_pace()
@@ -228,8 +246,9 @@ class TrainingDoctor(GradientMonitor):
         if not (self.model.built and self.model.compiled) or self.model.optimizer is self._patient:
             return
         facts = self._record.facts
-        for name in ("probe", "data", "validation", "guess", "penalty", "memory", "unreadable"):
+        for name in ("probe", "data", "batches", "validation", "guess", "penalty", "memory", "unreadable"):
             facts.pop(name, None)
+        self._classes = Counter()
         self._patient, self._batch, self._tried, self._guessed = self.model.optimizer, None, False, lambda: None
         if self._acts:
             self._learn(ACTS, lambda: self._acts.begin(self.model))

@@ -68,7 +68,7 @@ FOLLOWS_FROM = {  # the first one that began no later is the cause
     "non-finite": (*OF_FORM, *STARTS_BADLY, "learning-rate-too-high", "exploding-gradient", "gradient-spike"),
     "exploding-gradient": (*OF_FORM, *STARTS_BADLY, "learning-rate-too-high", "gradient-spike"),
     "gradient-spike": (*OF_FORM, "learning-rate-too-high"),
-    "dead-units": ("bad-input-range", *STARTS_BADLY, *TOO_FAR),
+    "dead-units": ("bad-labels", "bad-input-range", *STARTS_BADLY, *TOO_FAR),
     "vanishing-gradient": ("unchanged-weights", *STARTS_BADLY, "wrong-head", "saturated-activation", "dead-units", *TOO_FAR),
     "saturated-activation": (*OF_FORM, *STARTS_BADLY, *TOO_FAR),
     "skipped-steps": ("non-finite-input", "bad-labels", "non-finite"),

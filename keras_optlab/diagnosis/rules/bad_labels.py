@@ -2,17 +2,23 @@
 
 Needs: range, kind and number of the targets, the loss and the units of each output.
 Thresholds: none for NaN, for counts that differ, for class numbers out of range and for masks that were not divided by their largest number; labels that are
-all alike are told of from FEWEST examples on, and only where all data were seen.
+all alike are told of from FEWEST examples on, and only where all data were seen. Data are sorted by class where of at least SEEN measured batches a share of
+SORTED or more are of one class each, and no more than OFTEN of those of the same one, as they are where one class is frequent: a warning where little was
+learned or does not carry over, for a low rate bears it.
 NaN is an info beside a loss of one's own, which may leave it out, and labels that are all alike are one beside frozen layers (a generator learns by them).
 Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
 """
 
+import numpy as np
+
+from keras_optlab.diagnosis.curves import curve
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, SPARSE, heads
+from keras_optlab.diagnosis.heads import BINARY, SPARSE, WELL, heads, needed, over, poor
 from keras_optlab.diagnosis.record import Record
 
 CODE = "bad-labels"
 FEWEST = 20
+SEEN, SORTED, OFTEN = 5, 0.3, 0.75
 
 
 def find(record: Record) -> list[Finding]:
@@ -63,6 +69,13 @@ def find(record: Record) -> list[Finding]:
                 "Look at `np.unique(y)`.",
                 "info" if record.facts.get("trainable", {}).get("frozen") else "warning",
             )
+    batches, validated = record.facts.get("batches"), curve(record, "val_loss")
+    if batches and record.logs.get("loss") and batches["seen"] >= SEEN:  # in a loop without epochs, real and made examples may take turns
+        share, lost = batches["alike"] / batches["seen"], len(validated) and over(record) and validated[-1] > (1 - WELL) * (needed(record) or np.inf)
+        if share >= SORTED and batches["most"] <= OFTEN * batches["alike"]:
+            message = f"The examples are sorted by class: {batches['alike']} of {batches['seen']} batches are of one class, which is forgotten in the next."
+            advice = "Shuffle them: `dataset.shuffle(len(x))` before `batch`, or arrays without `shuffle=False`."
+            tell({"share": share, "threshold": SORTED}, message, advice, "warning" if lost or poor(record) else "info")
     return found
 
 

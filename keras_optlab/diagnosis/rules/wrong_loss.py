@@ -6,9 +6,9 @@ its targets below 0. A softmax or sigmoid before a loss with `from_logits=True` 
 through it, elsewhere the gradient is flat but not gone. Targets of a binary crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as
 adversarial nets are given: an info.
 A loss of the user's own has no end where it falls in each of EPOCHS epochs or more, in the last half of them by as much as in the first or more, and as far
-below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest. Its sign, or what it compares, is wrong where it falls and in each of
-the last EPOCHS epochs less than SELDOM of what guessing hits are right, two standard errors less: where no class holds OFTEN of the examples, nobody who
-learns is wrong that often.
+below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest. A loss leads away from the labels where it falls and in each of the
+last EPOCHS epochs less than SELDOM of what guessing hits are right, two standard errors less, or, of a loss of the user's own that falls by more than WELL, no
+more than by guessing: where no class holds OFTEN of the examples, nobody who learns is wrong that often.
 Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import accuracies, curve
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, LEARNED, ONE_HOT, SHARES, SPARSE, Head, gained, heads, over, stuck
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, LEARNED, ONE_HOT, SHARES, SPARSE, WELL, Head, gained, heads, over, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "wrong-loss"
@@ -87,16 +87,17 @@ def _without_end(record: Record):
 
 
 def _turned(record: Record):
-    """A loss that falls while fewer are right than by guessing: it leads away from the labels."""
-    (right, _, largest), found, data = accuracies(record), heads(record), record.facts.get("data", {})
-    if len(right) < EPOCHS or not over(record) or (gained(record) or 0) <= LEARNED or len(found) != 1 or found[0].target is None:
+    """A loss that falls while no more are right than by guessing: it leads away from the labels."""
+    (right, _, largest), found, fell = accuracies(record), heads(record), gained(record) or 0
+    if len(right) < EPOCHS or not over(record) or fell <= LEARNED or len(found) != 1 or found[0].target is None or largest >= OFTEN:
         return None
-    units, target = found[0].units or 0, found[0].target
+    units, target, examples = found[0].units or 0, found[0].target, max(record.facts["data"]["examples"], 1)
     binary = found[0].labels and units == 1 and target["min"] == 0 and target["max"] == 1 and found[0].activation != "softmax"
     several = units > 1 and (found[0].labels or target["one_hot"] and target["shape"] == [units])
     guessed = 0.5 if binary else 1 / max(units, 1)
-    limit = SELDOM * guessed - 2 * (guessed * (1 - guessed) / max(data.get("examples", 0), 1)) ** 0.5
-    if not (binary or several) or largest >= OFTEN or (right[-EPOCHS:] >= limit).any():
+    noise = lambda share: 2 * (share * (1 - share) / examples) ** 0.5
+    limit = largest + noise(largest) if record.facts["losses"] == [None] and fell > WELL else SELDOM * guessed - noise(guessed)
+    if not (binary or several) or (right[-EPOCHS:] >= limit).any():
         return None
     message = f"The loss falls, but {right[-1]:.1%} are right, where guessing is right {guessed:.0%} of the time: it leads away from the labels."
     advice = "Look for a sign that is missing in the loss: it must be least where model and labels agree."
