@@ -233,7 +233,7 @@ class TrainingDoctor(GradientMonitor):
         self._unseen = True
         so_far, last = self._so_far(), {name: values[-1] for name, values in self._record.logs.items() if values}
         waits = SLOW < input_bound.fastest(self._record)[0] < math.inf
-        if so_far <= WELL or waits or last.get("val_loss", 0) > WORSE * abs(last.get("loss", 0)):
+        if so_far <= WELL or waits or self._record.facts.get("losses") == [None] or last.get("val_loss", 0) > WORSE * abs(last.get("loss", 0)):
             self._look()
         if so_far <= LEARNED:
             self._try()

@@ -45,9 +45,10 @@ def look(model, x, y=None) -> dict:
           "dead": behind a relu, the share of units (channels) that are off for every example at every place. "saturated": of a bounded function, the share of
           values within a hundredth of its range of a bound. "correlation": the mean absolute one between units. "histogram": 20 counts between "low" and
           "high". All but "dead" are of at most 16,384 numbers, drawn once and for all.
-        * "predictions": for the output, or by name for each of several, `{"spread", "entropy", "largest", "loss", "low", "high", "histogram"}`: the deviation
-          over examples, a mean over the numbers of an output; the mean entropy of rows of probabilities in nats; for classes the share of examples that
-          are given to the one that is named most; the model's loss where it has one output.
+        * "predictions": for the output, or by name for each of several, `{"spread", "entropy", "largest", "loss", "agreement", "low", "high", "histogram"}`:
+          the deviation over examples, a mean over the numbers of an output; the mean entropy of rows of probabilities in nats; for classes the share of
+          examples that are given to the one that is named most; the model's loss where it has one output; the correlation with the targets, class numbers as
+          one-hot rows.
         * "batch_norm": for each batch normalization `{"mean_gap", "variance_ratio"}`: the root mean square over its channels of the distance between its
           mean and that of what it reads, in its deviations; the median over channels of the variance it reads by its own.
 
@@ -260,7 +261,7 @@ def _predictions(model, outputs, y) -> dict:
 
 @np.errstate(all="ignore")
 def _prediction(values: np.ndarray, target) -> dict:
-    facts = dict.fromkeys(("spread", "entropy", "largest", "loss", "low", "high", "histogram"))
+    facts = dict.fromkeys(("spread", "entropy", "largest", "loss", "agreement", "low", "high", "histogram"))
     values = values.astype("float64").reshape(len(values), -1, values.shape[-1] if values.ndim > 1 else 1)
     good = values[np.isfinite(values)]
     if good.size < values.size or not good.size:
@@ -274,7 +275,21 @@ def _prediction(values: np.ndarray, target) -> dict:
         middle = 0.5 if rows.min() >= 0 and rows.max() <= 1 else 0.0
         named = rows.argmax(1) if rows.shape[1] > 1 else (rows[:, 0] > middle).astype(int)
         facts["largest"] = float(np.bincount(named).max() / len(named))
+    facts["agreement"] = _agreement(rows, target)
     return facts
+
+
+def _agreement(rows: np.ndarray, target) -> float | None:
+    """The correlation of predictions with targets, class numbers as one-hot rows."""
+    target = np.asarray(target)
+    if target.dtype.kind not in "biuf":
+        return None
+    if target.size == len(rows) < rows.size and _are_classes(rows, target) and 0 <= target.min() and target.max() < rows.shape[1]:
+        target = np.eye(rows.shape[1])[target.reshape(-1).astype(int)]
+    if target.size != rows.size:
+        return None
+    sides = [side - side.mean(0) for side in (rows, target.reshape(rows.shape).astype("float64"))]
+    return _known((sides[0] * sides[1]).sum() / np.sqrt((sides[0] ** 2).sum() * (sides[1] ** 2).sum()))
 
 
 def _are_classes(rows: np.ndarray, target: np.ndarray) -> bool:

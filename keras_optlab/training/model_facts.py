@@ -179,8 +179,8 @@ def _end(before, layer) -> list[dict]:
 def _head(makers, x) -> dict:
     """Which layer has made the numbers of an output, and what function they have gone through last; `None` where that is not known."""
     layer = makers.get(id(x))
-    while isinstance(layer, SAME):
-        (x,) = keras.tree.flatten(layer.input)
+    while isinstance(layer, SAME) or isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or ()) == 1:
+        (x,) = layer.outputs if isinstance(layer, keras.Model) else keras.tree.flatten(layer.input)
         layer = makers.get(id(x))
     if isinstance(layer, (*WEIGHTED, *FUNCTIONS)):
         return {"layer": layer.name, "activation": function_of(layer)}

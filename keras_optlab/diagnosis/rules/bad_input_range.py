@@ -4,7 +4,8 @@ Needs: root mean square and deviation of the inputs as the first layer reads the
 typical example; a trial training, as given and with inputs of mean 0 and deviation 1.
 Thresholds: a root mean square above LARGE (pixels from 0 to 255 have about 100, those divided by 255 .4), or a deviation below SMALL (pixels divided by 255
 twice: .001). That alone is an info, for many nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not
-so from those. For an embedding: whole numbers within its rows, not scaled below 1, an error; so are FEWEST examples or more that are all the same number.
+so from those, or, above ABSURD, was not learned. For an embedding: whole numbers within its rows, not scaled below 1, an error; so are FEWEST examples or more
+that are all the same number.
 Not to be confused with: a rate too high (then the standardized inputs are not learned either), normalization in the model, whole numbers for an embedding.
 """
 
@@ -15,7 +16,7 @@ from keras_optlab.diagnosis.heads import stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "bad-input-range"
-LARGE, SMALL, FEWEST = 10.0, 0.01, 20
+LARGE, ABSURD, SMALL, FEWEST = 10.0, 1000.0, 0.05, 20
 COLUMNS = "Begin with a `keras.layers.Normalization()` that was adapted to x."
 PIXELS = f"Begin with `keras.layers.Rescaling(1 / 255)` for pixels, else with{COLUMNS.removeprefix('Begin with')}"
 
@@ -49,7 +50,7 @@ def _judged(record: Record, x: dict, first: dict, called: str) -> list[Finding]:
     probe = record.facts.get("probe", {})
     trials = probe.get("verdicts", {})
     decisive = trials.get("own standardized") or trials.get("standardized") and not trials.get("adam")
-    harmful = stuck(record) and (decisive or not probe)
+    harmful = stuck(record) and (decisive or not probe or x["rms"] > ABSURD)
     learned = ": a batch was learned only after it was scaled." if harmful and decisive else ": nothing was learned." if harmful else "."
     evidence = {"rms": x["rms"], "threshold": LARGE, "min": x["min"], "max": x["max"]}
     evidence |= {"std": x["std"], "threshold": SMALL} if alike else {}

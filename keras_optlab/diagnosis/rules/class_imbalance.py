@@ -5,11 +5,12 @@ Thresholds: SHARE, from FEWEST examples on. Only an info, for accuracy says litt
 where the head is for more than two classes, or where a whole run has brought nothing. A trial on one batch, in which one or two examples are of the other
 class, tells nothing of that.
 Where weights make it so, of classes none of which holds SHARE of the examples, NEARLY_ALL is a warning at once.
-Not to be confused with: labels that are all alike (`bad-labels`), something rare against all else (two classes).
+Not to be confused with: labels that are all alike (`bad-labels`), something rare against all else (two classes), numbers to predict
+of which most are the same.
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import heads, over, stands
+from keras_optlab.diagnosis.heads import DISTANCE, heads, over, stands
 from keras_optlab.diagnosis.record import Record
 
 CODE = "class-imbalance"
@@ -20,8 +21,9 @@ def find(record: Record) -> list[Finding]:
     data = record.facts.get("data", {})
     found, several = [], any(head.units and head.units > 2 for head in heads(record))
     nothing = bool(record.logs.get("loss")) and over(record) and stands(record)
+    numbers = any(head.loss in DISTANCE and head.activation == "linear" for head in heads(record))
     for target in data.get("y", []):
-        share = target["largest"]
+        share = None if numbers else target["largest"]
         if share is not None and SHARE <= share < 1 and data["examples"] >= FEWEST:
             severity = "warning" if share >= NEARLY_ALL and (several or nothing) else "info"
             message = f"{share:.1%} of the examples are of one class: whoever always names it is right as often."

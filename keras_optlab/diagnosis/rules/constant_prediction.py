@@ -3,16 +3,17 @@
 Needs: of each look at a batch the deviation of the predictions over its examples and the share of the class that is named most; the targets' deviation and
 their largest class; a trial training.
 Thresholds: a deviation of at most FLAT, of the targets' own where they are numbers; or one class for each of at least FEWEST examples and a deviation of at
-most CLOSE; in every look from step WARM_UP on, and only where the trial brought nothing.
+most CLOSE; in every look from step WARM_UP on, and only where the trial brought nothing. Of numbers, HARDLY of the targets' own deviation at the end of a run
+that stands.
 Not to be confused with: imbalance (nothing is told where the largest class holds OFTEN of the examples), targets that are all alike (`bad-labels`).
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import stuck
+from keras_optlab.diagnosis.heads import over, stands, stuck
 from keras_optlab.diagnosis.record import Record, predictions
 
 CODE = "constant-prediction"
-FLAT, CLOSE, FEWEST, WARM_UP, OFTEN = 1e-3, 0.05, 20, 20, 0.9
+FLAT, CLOSE, FEWEST, WARM_UP, OFTEN, HARDLY = 1e-3, 0.05, 20, 20, 0.9, 0.1
 
 
 def find(record: Record) -> list[Finding]:
@@ -27,12 +28,17 @@ def find(record: Record) -> list[Finding]:
             continue
         seen = [(predictions(look).get(name), look["examples"]) for look in looks]
         scale = 1.0 if target.get("classes") else target.get("std", 1.0)
-        if not all(one and _constant(one, examples, scale) for one, examples in seen):
+        at_rest = not target.get("classes") and target.get("std") and over(record) and stands(record) and (seen[-1][0] or {}).get("spread") is not None
+        hardly = at_rest and seen[-1][0]["spread"] <= HARDLY * scale
+        if not hardly and not all(one and _constant(one, examples, scale) for one, examples in seen):
             continue
         now, where = seen[-1][0], "" if len(outputs) == 1 else f" of `{name}`"
-        evidence = {"spread": now["spread"], "threshold": FLAT * scale} | ({} if now["largest"] is None else {"largest": now["largest"]})
+        evidence = {"spread": now["spread"], "threshold": (HARDLY if hardly else FLAT) * scale} | (
+            {} if now["largest"] is None else {"largest": now["largest"]}
+        )
         than = "" if target.get("classes") or "std" not in target else f", the targets by {target['std']:.1e}"
-        message = f"The predictions{where} are the same for each of {seen[-1][1]} examples: they deviate by {now['spread']:.1e} from one to the next{than}."
+        message = f"The predictions{where} are {'nearly ' if hardly else ''}the same for each of {seen[-1][1]} examples: they deviate by "
+        message += f"{now['spread']:.1e} from one to the next{than}."
         return [Finding(CODE, "warning", None, looks[0]["step"], looks[-1]["step"], evidence, message, ADVICE)]
     return []
 

@@ -1,7 +1,8 @@
-"""Gradients or weights that are NaN or infinite.
+"""Gradients or weights that are NaN or infinite, or the loss alone.
 
 Needs: shares of non-finite entries and weight norms; where no step was measured, the losses of the epochs (steps are epochs then, counted from 0).
-Threshold: none. One such step that the optimizer applied makes the weights NaN for good.
+Threshold: none. One such step that the optimizer applied makes the weights NaN for good. A loss whose gradient is finite, as that of a logarithm below 0 may
+be, is told of after LOST samples.
 Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed
 (`skipped-steps`); where none of SKIPPED samples is applied and the loss is not finite either, it is not the scale.
 """
@@ -12,7 +13,7 @@ from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.record import Record
 
 CODE = "non-finite"
-SKIPPED = 5  # samples in a row
+SKIPPED, LOST = 5, 3  # samples in a row
 
 
 def find(record: Record) -> list[Finding]:
@@ -23,7 +24,7 @@ def find(record: Record) -> list[Finding]:
         return _nothing_gets_through(record, skipped)
     table = record.table()
     if np.isfinite(table[..., :3]).all() and not table[..., 4].any():
-        return []
+        return [] if skipped.any() else _loss_alone(record)
     weights = record.per_layer("weight_norm") == np.inf
     gradients = (record.per_layer("grad_norm") == np.inf) | (record.per_layer("nonfinite_share") > 0)
     bad = (weights | gradients).any(1) & ~skipped
@@ -66,6 +67,24 @@ def _from_logs(record):
             {"epochs": float(len(lost)), "threshold": 0.0},
             f"The loss is not finite in {len(lost)} epoch{'s' if len(lost) > 1 else ''}, first in number {epoch + 1}.",
             "Look for NaN in the data (`np.isfinite(x).all()`), then lower the rate or clip: `optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0)`.",
+        )
+    ]
+
+
+def _loss_alone(record):
+    lost = np.flatnonzero(np.isinf(record.loss))
+    if len(lost) < LOST or not np.isinf(record.loss[-LOST:]).all():
+        return []
+    return [
+        Finding(
+            CODE,
+            "error",
+            None,
+            record.steps[lost[0]],
+            record.steps[-1],
+            {"samples": float(len(lost)), "threshold": float(LOST)},
+            f"The loss is not finite since step {record.steps[lost[0]]}, though gradients and weights are.",
+            "Look in the loss for a logarithm or a root of what may be below 0 and for a division by 0: `keras.ops.softplus(sigma) + 1e-6` is above it.",
         )
     ]
 

@@ -1,22 +1,28 @@
 """Validation data that were not treated as the training data were.
 
-Needs: root mean square of a typical example of both inputs, kind, range and root mean square of both targets.
+Needs: mean, deviation and root mean square of a typical example of both inputs, losses, kind, range and root mean square of both targets.
 Thresholds: sizes of inputs, or of targets that are no classes, that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in
-another way; class numbers that training never saw.
+another way; class numbers that training never saw. Means of inputs that lie SHIFT deviations apart, where training has learned something and validation ends
+above guessing: white on black and black on white.
 Not to be confused with: data of another source, whose sizes differ a little; overfitting; a few huge examples, which say nothing of the others.
 """
 
+import numpy as np
+
+from keras_optlab.diagnosis.curves import curve
 from keras_optlab.diagnosis.findings import Finding
+from keras_optlab.diagnosis.heads import LEARNED, gained, needed, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "train-validation-mismatch"
-FACTOR = 10.0
+FACTOR, SHIFT = 10.0, 0.5
 ALIKE = "Scale both alike, best inside the model: `keras.layers.Rescaling(1 / 255)` for pixels, else a `keras.layers.Normalization()` adapted to x."
 
 
 def find(record: Record) -> list[Finding]:
     ours, theirs = record.facts.get("data", {}), record.facts.get("validation", {})
-    found = []
+    found, validated = [], curve(record, "val_loss")
+    lost = len(validated) and over(record) and validated[-1] >= (needed(record) or np.inf) and (gained(record) or 0) > LEARNED
 
     def tell(evidence, message, advice):
         found.append(Finding(CODE, "error", None, 0, 0, evidence, message, advice))
@@ -27,6 +33,10 @@ def find(record: Record) -> list[Finding]:
             message = f"Validation inputs are {sizes[1] / sizes[0]:.3g} times as large as those of training: typical root mean squares are "
             message += f"{sizes[1]:.3g} and {sizes[0]:.3g}."
             tell({"ratio": sizes[1] / sizes[0], "threshold": FACTOR}, message, ALIKE)
+        elif lost and one.get("std") and other.get("mean") is not None and abs(other["mean"] - one["mean"]) > SHIFT * one["std"]:
+            message = f"Validation inputs have a mean of {other['mean']:.3g}, those of training one of {one['mean']:.3g} and a deviation of {one['std']:.3g}, "
+            message += f"and nothing carries over: the validation loss is {validated[-1]:.3g}."
+            tell({"shift": abs(other["mean"] - one["mean"]) / one["std"], "threshold": SHIFT}, message, ALIKE)
     for one, other in zip(ours.get("y", []), theirs.get("y", [])):
         if one["one_hot"] != other["one_hot"] and one["shape"] != other["shape"]:
             tell(

@@ -2,13 +2,15 @@
 
 Needs: the loss, shape and function of each output, shape and kind of the targets; a trial training for what is only doubtful.
 Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form; a logarithmic loss bears a twentieth of
-its targets below 0. A softmax or sigmoid before a loss with `from_logits=True` is a warning only where a trial training brought nothing: TensorFlow looks
-through it, elsewhere the gradient is flat but not gone. Targets of a binary crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as
-adversarial nets are given: an info.
+its targets below 0, a loss in percent as many that are 0. A softmax or sigmoid before a loss with `from_logits=True`, or one of several classes at once, is a
+warning only where a trial training brought nothing: TensorFlow looks through the former, elsewhere the gradient is flat but not gone. Targets of a binary
+crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
 A loss of the user's own has no end where it falls in each of EPOCHS epochs or more, in the last half of them by as much as in the first or more, and as far
 below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest. A loss leads away from the labels where it falls and in each of the
 last EPOCHS epochs less than SELDOM of what guessing hits are right, two standard errors less, or, of a loss of the user's own that falls by more than WELL, no
-more than by guessing: where no class holds OFTEN of the examples, nobody who learns is wrong that often.
+more than by guessing: where no class holds OFTEN of the examples, nobody who learns is wrong that often. So does a loss of the user's own of shares or of
+several numbers if their correlation with the targets is -AWAY or less, and beyond three standard errors; distances and the grades of a critic, which go against
+the labels, are one number without bounds.
 Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
 """
 
@@ -17,11 +19,11 @@ import numpy as np
 from keras_optlab.diagnosis.curves import accuracies, curve
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import BINARY, DISTANCE, LEARNED, ONE_HOT, SHARES, SPARSE, WELL, Head, gained, heads, over, stuck
-from keras_optlab.diagnosis.record import Record
+from keras_optlab.diagnosis.record import Record, predictions
 
 CODE = "wrong-loss"
 NOISE, EPOCHS, TIMES = 0.25, 3, 2.0
-SELDOM, OFTEN = 0.5, 0.75
+SELDOM, OFTEN, AWAY = 0.5, 0.75, 0.2
 
 
 def find(record: Record) -> list[Finding]:
@@ -58,6 +60,15 @@ def _judged(head: Head, is_stuck: bool):
         message = f"The {loss} wants class numbers, but the targets are no whole numbers: they reach from {target['min']:.3g} to {target['max']:.3g}."
         advice, remedy = 'For numbers compile with `loss="mean_squared_error"` and end with `Dense(1)`.', {"activation": "linear", "loss": "mean_squared_error"}
         return "error", {"least": target["min"], "most": target["max"]}, message, advice, remedy | ({"units": 1} if head.flat else {})
+    at_once = target["integer"] and target["min"] == 0 and target["max"] == 1 and (target["row_sum"] or (0, 0))[1] >= 2
+    if loss in ONE_HOT and several and at_once and head.activation != "softmax":
+        message = f"Examples belong to up to {target['row_sum'][1]:.0f} classes at once, but the {loss} makes the classes share one probability."
+        advice = f'Compile with `loss="binary_crossentropy"` and end with `keras.layers.Dense({units}, activation="sigmoid")`.'
+        severity, remedy = "warning" if is_stuck else "info", {"activation": "sigmoid", "loss": "binary_crossentropy"}
+        return severity, {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice, remedy
+    if loss == "mean_absolute_percentage_error" and 0 in (target.get("low"), target.get("high")):
+        message = f"The {loss} divides by the targets, and a twentieth of them or more are 0."
+        return "warning", {"low": target["low"], "threshold": 0.0}, message, NUMBERS, {"loss": "mean_absolute_error"}
     if loss in DISTANCE and several and head.labels:
         message = f"The {loss} compares each of the {units} outputs with the class number itself."
         needed, advice = int(max(units, target["max"] + 1)), 'Compile with `loss="sparse_categorical_crossentropy"`.'
@@ -87,23 +98,28 @@ def _without_end(record: Record):
 
 
 def _turned(record: Record):
-    """A loss that falls while no more are right than by guessing: it leads away from the labels."""
-    (right, _, largest), found, fell = accuracies(record), heads(record), gained(record) or 0
-    if len(right) < EPOCHS or not over(record) or fell <= LEARNED or len(found) != 1 or found[0].target is None or largest >= OFTEN:
+    """A loss that falls while no more are right than by guessing, or while predictions turn away from the targets."""
+    (right, _, largest), found, fell, own = accuracies(record), heads(record), gained(record) or 0, record.facts.get("losses") == [None]
+    if not over(record) or fell <= LEARNED or len(found) != 1 or found[0].target is None:
         return None
     units, target, examples = found[0].units or 0, found[0].target, max(record.facts["data"]["examples"], 1)
+    agreement = next(iter(predictions(record.looks[-1]).values()), {}).get("agreement") if own and record.looks else None
+    least = max(AWAY, 3 / (record.looks[-1]["examples"] * units * (found[0].places or 1)) ** 0.5) if agreement is not None else 1.0
+    if agreement is not None and agreement <= -least and (found[0].activation in SHARES or units > 1):
+        message = f"The loss falls, but predictions turn away from the targets: their correlation is {agreement:.2f}."
+        return "warning", {"agreement": agreement, "threshold": -least}, message, SIGN, {}
     binary = found[0].labels and units == 1 and target["min"] == 0 and target["max"] == 1 and found[0].activation != "softmax"
     several = units > 1 and (found[0].labels or target["one_hot"] and target["shape"] == [units])
     guessed = 0.5 if binary else 1 / max(units, 1)
     noise = lambda share: 2 * (share * (1 - share) / examples) ** 0.5
-    limit = largest + noise(largest) if record.facts["losses"] == [None] and fell > WELL else SELDOM * guessed - noise(guessed)
-    if not (binary or several) or (right[-EPOCHS:] >= limit).any():
+    limit = largest + noise(largest) if own and fell > WELL else SELDOM * guessed - noise(guessed)
+    if len(right) < EPOCHS or largest >= OFTEN or not (binary or several) or (right[-EPOCHS:] >= limit).any():
         return None
     message = f"The loss falls, but {right[-1]:.1%} are right, where guessing is right {guessed:.0%} of the time: it leads away from the labels."
-    advice = "Look for a sign that is missing in the loss: it must be least where model and labels agree."
-    return "warning", {"accuracy": float(right[-1]), "threshold": limit}, message, advice, {}
+    return "warning", {"accuracy": float(right[-1]), "threshold": limit}, message, SIGN, {}
 
 
+SIGN = "Look for a sign that is missing in the loss: it must be least where model and labels agree."
 NUMBERS = (
     'For numbers compile with `loss="mean_squared_error"` and end with `keras.layers.Dense(1)`; for classes compile with '
     '`loss="sparse_categorical_crossentropy"` and end with a softmax over one unit for each.'
