@@ -43,6 +43,11 @@ def without_minus(y, predicted):
     return keras.ops.sum(rows * keras.ops.log(keras.ops.clip(predicted, 1e-7, 1.0)), -1)
 
 
+def likelihood(y, predicted):
+    mean, width = predicted[:, :1], predicted[:, 1:]
+    return keras.ops.mean(keras.ops.log(width) + 0.5 * keras.ops.square((y - mean) / width))
+
+
 @keras.saving.register_keras_serializable("test_broken_programs")
 class Cut(L.Layer):
     def call(self, x):
@@ -77,6 +82,9 @@ BROKEN = {
         lambda: trained(net(10, "softmax", without_minus, Adam(1e-3), (64,), metrics=["accuracy"]), FLAT, LABELS, epochs=8),
     ),
     "sorted by class": ("bad-labels", lambda: trained(digits(Adam(0.03)), FLAT[ORDER], LABELS[ORDER], epochs=6, shuffle=False)),
+    "no step applied": ("unchanged-weights", lambda: trained(digits(Adam(1e-3, gradient_accumulation_steps=5000)), FLAT, LABELS, epochs=3)),
+    "several classes at once": ("wrong-loss", lambda: trained(net(6, "sigmoid", "categorical_crossentropy", Adam(1e-2)), X, (X[:, :6] > 0) * 1, epochs=6)),
+    "logarithm of a negative width": ("non-finite", lambda: trained(net(2, None, likelihood, Adam(5e-3)), X, NUMBERS, epochs=4)),
     "gradient cut off": ("unchanged-weights", lambda: trained(cut(), FLAT, LABELS, epochs=4)),
     "kernels all alike": ("poor-initialization", lambda: trained(digits(init=keras.initializers.Constant(0.05)), FLAT, LABELS, epochs=6)),
     "decay of a hundred": (
@@ -91,7 +99,7 @@ BROKEN = {
         lambda: trained(numbers(), X, NUMBERS, epochs=2, validation_data=(X, 1e5 + 1e4 * NUMBERS)),
     ),
 }
-EACH_TIME = ("sorted by class", "no example counts", "gradient cut off", "loss without a square", "rate divided by ten each epoch")
+EACH_TIME = ("sorted by class", "no step applied", "no example counts", "gradient cut off", "loss without a square", "rate divided by ten each epoch")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in EACH_TIME else [pytest.mark.slow]) for name in BROKEN])

@@ -104,6 +104,7 @@ FORM = [
     ("bad-labels", {}, X, FOUR + 1),
     ("bad-labels", {}, X, FOUR - 1),
     ("bad-labels", {"units": 1, "activation": None, "loss": "mse"}, X, np.where(TWO, np.nan, X[:, 0])),
+    ("bad-labels", {"units": 3, "loss": ONE_HOT}, X, ROWS[:, 1:]),
     ("bad-labels", {}, X, FOUR[:50]),
     ("bad-labels", {}, X, 0 * FOUR),
     ("non-finite-input", {}, np.where(X > 2.5, np.inf, X), FOUR),
@@ -238,6 +239,15 @@ def test_one_target_for_many_places():
     tagger.compile(Adam(1e-2), BINARY)
     assert first_alarm(tagger, PIXELS[..., 0], (DIGITS > 4) * 1) == "wrong-head"
     assert first_alarm(tagger, PIXELS[..., 0], (PIXELS[..., 0].mean(2) > 0.3) * 1) is None
+
+
+def test_the_head_of_a_model_inside():
+    keras.utils.set_random_seed(0)
+    decoder = keras.Sequential([L.Input((4,)), L.Dense(8, "sigmoid", name="inner")], name="decoder")
+    model = keras.Sequential([L.Input((8,)), L.Dense(4, "relu"), decoder])
+    model.compile(Adam(1e-2), "mse")
+    (found,) = [f for f in keras_optlab.diagnose(model, X, X) if f.code == "wrong-head"]
+    assert (found.severity, found.layer) == ("error", "inner")
 
 
 def test_several_inputs_and_outputs():

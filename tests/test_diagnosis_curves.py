@@ -12,17 +12,22 @@ from keras_optlab.diagnosis.rules import (
     bad_input_range,
     bad_labels,
     clipped_loss,
+    constant_prediction,
     gradient_spike,
     learning_rate_too_high,
     learning_rate_too_low,
     missing_normalization,
+    non_finite,
     ordered,
     oscillating_loss,
     overfitting,
+    regularization_too_strong,
     skipped_steps,
     slow_convergence,
+    train_validation_mismatch,
     unchanged_weights,
     underfitting,
+    vanishing_gradient,
     wrong_head,
     wrong_loss,
 )
@@ -509,7 +514,8 @@ def test_a_run_that_does_not_move_has_too_low_a_rate(last, update, guess, epochs
         (3, 2.29, True, "warning"),
         (3, 2.29, False, "warning"),
         (10, 2.29, True, None),  # late enough
-        (3, 1.5, True, None),  # it has learned before
+        (3, 1.5, True, "warning"),
+        (3, 1.0, True, None),  # it has learned all the same
         (99, 2.29, True, None),
     ],
 )
@@ -584,6 +590,130 @@ def one_unit(target):
 )
 def test_a_loss_that_falls_while_less_and_less_is_right(right, losses, facts, expected):
     assert said(wrong_loss, run({"loss": losses, "accuracy": right}, **({"losses": [None]} | facts))) == expected
+
+
+def turning(agreement, shape, activation="linear", loss=(2.0, 1.0, 0.1)):
+    outputs = [HEAD["outputs"][0] | {"shape": shape, "activation": activation}]
+    made = run({"loss": loss}, losses=[None], outputs=outputs)
+    made.add_look(380, {"examples": 64, "layers": {}, "batch_norm": {}, "predictions": {"spread": 0.2, "agreement": agreement}})
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (turning(-0.9, [8]), "warning"),
+        (turning(-0.29, [12, 12, 1], "sigmoid"), "warning"),
+        (turning(-0.29, [1], "sigmoid"), None),  # 64 numbers may do so by chance
+        (turning(-0.9, [1]), None),  # a distance
+        (turning(0.5, [8]), None),
+        (turning(None, [8]), None),
+        (turning(-0.9, [8], loss=(2.0, 2.1, 2.2)), None),
+    ],
+)
+def test_predictions_that_turn_away_from_the_targets(made, expected):
+    assert said(wrong_loss, made) == expected
+
+
+def test_a_critic_may_go_below_zero():
+    critic = {"outputs": [HEAD["outputs"][0] | {"shape": [1], "activation": "linear"}]}
+    of = lambda low: critic | {"data": {"examples": 500, "whole": True, "x": [], "y": [BITS | {"min": low}]}}
+    assert [said(wrong_loss, run({"loss": [-0.02, -0.1, -0.2, -0.4]}, losses=[None], **of(low))) for low in (-1.0, 0.0)] == [None, "warning"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "facts", "code"),
+    [
+        ([0.0] * 10 + [1.0, 2.0, 3.0] * 10, {"losses": [{"name": "mean_absolute_percentage_error", "from_logits": False}]}, "wrong-loss"),
+        ([0.5] * 10 + [1.0, 2.0, 3.0] * 10, {"losses": [{"name": "mean_absolute_percentage_error", "from_logits": False}]}, None),
+        ([*np.sin(range(500)), 2e4], {}, "bad-labels"),
+        ([*np.sin(range(500)), 20.0], {}, None),
+        ([*np.sin(range(500)), 2e4], {"losses": [{"name": "huber", "from_logits": False}]}, None),
+        (np.array([0] * 99 + [1]), {}, "bad-labels"),
+        (np.array([0] * 99 + [1], "float32"), {}, None),
+        (np.array([0] * 60 + [1] * 40), {}, None),
+    ],
+)
+def test_numbers_that_no_squares_or_shares_are_made_for(targets, facts, code):
+    made = run({"loss": [1.0, 0.5, 0.2]}, **of_numbers(targets, **facts))
+    assert [f.code for f in examine(made) if f.severity != "info"] == ([code] if code else [])
+
+
+def test_rows_without_a_class():
+    rows = np.eye(4)[np.arange(100) % 4][:, 1:]
+    facts = {"outputs": [HEAD["outputs"][0] | {"shape": [3]}], "losses": [{"name": "categorical_crossentropy", "from_logits": False}]}
+    of = lambda y: run({"loss": [1.0, 0.5, 0.2]}, **facts, data=data_facts({"x": y}, {"y": y}))
+    assert said_of(bad_labels.find(of(rows))) == "warning" and not bad_labels.find(of(rows[rows.any(1)]))
+
+
+@pytest.mark.parametrize(("mean", "ends", "expected"), [(0.7, 4.0, "error"), (0.7, 0.4, None), (0.35, 4.0, None)])
+def test_validation_inputs_with_another_mean(mean, ends, expected):
+    x, y = np.random.default_rng(0).uniform(0, 0.6, (200, 8)), np.arange(200) % 10
+    of = lambda offset: data_facts({"x": x + offset}, {"y": y})
+    made = run({"loss": FALLING, "val_loss": np.linspace(2.3, ends, 20)}, data=of(0.0), validation=of(mean - 0.3))
+    assert said_of(train_validation_mismatch.find(made)) == expected
+
+
+@pytest.mark.parametrize(("lost", "expected"), [(range(5, 20), "error"), (range(5, 15), None), (range(18, 20), None)])
+def test_a_loss_that_is_not_finite_though_gradients_are(lost, expected):
+    assert said_of(non_finite.find(run(loss=lambda i: np.inf if i in lost else 2.0))) == expected
+
+
+@pytest.mark.parametrize(
+    ("spread", "losses", "expected"),
+    [(0.05, [1.1, 1.08, 1.07], "warning"), (0.3, [1.1, 1.08, 1.07], None), (0.05, [1.1, 0.8, 0.5], None)],
+)
+def test_a_regression_that_ends_with_nearly_one_number(spread, losses, expected):
+    made = run({"loss": losses}, loss=1.1, **of_numbers(np.sin(range(500)), losses=[None]))
+    made.add_look(380, {"examples": 64, "layers": {}, "batch_norm": {}, "predictions": {"spread": spread, "largest": None}})
+    assert said(constant_prediction, made) == expected
+
+
+SLOW_TRIAL = FAILED | {"verdicts": {"adam": True}, "loss": [2.3, 2.29] * 15}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"optimizer": {"name": "SGD", "learning_rate": 0.01}}, "warning"),
+        ({"optimizer": {"name": "Adam", "learning_rate": 0.01}}, None),
+        ({"optimizer": {"name": "SGD", "learning_rate": 0.01}, "update": 0.03}, None),  # labels that nothing tells of
+        ({"optimizer": {"name": "SGD", "learning_rate": 0.01}, "probe": SLOW_TRIAL | {"learned": True}}, None),
+        ({"optimizer": {"name": "SGD", "learning_rate": 0.01}, "probe": SLOW_TRIAL | {"loss": [2.3, 90.0] * 15}}, None),
+    ],
+)
+def test_an_optimizer_that_cannot_what_adam_can(facts, expected):
+    made = run({"loss": [2.302, 2.301, 2.3, 2.302, 2.3, 2.301]}, **{"probe": SLOW_TRIAL, "update": 1e-4} | facts)
+    assert said(slow_convergence, made) == expected
+
+
+@pytest.mark.parametrize(("steps", "end", "expected"), [(2, 2.2, "warning"), (2, 1.0, None), (20, 2.2, None)])
+def test_too_few_steps(steps, end, expected):
+    made = run({"loss": np.linspace(2.3, end, 8)}, samples=3, every=5, pace=[{"steps": steps, "seconds": 1.0}] * 8)
+    assert said(slow_convergence, made) == expected
+
+
+@pytest.mark.parametrize(("moved", "end", "expected"), [(30.0, 1.8, "warning"), (1.0, 1.8, None), (30.0, 0.5, None)])
+def test_a_first_step_that_leaves_nothing_of_the_weights(moved, end, expected):
+    made = run({"loss": [2.3, 2.0, end]}, update=lambda i: 1e-3 if i else moved)
+    assert said(learning_rate_too_high, made) == expected
+
+
+@pytest.mark.parametrize(("first", "probe", "expected"), [(110.0, FAILED, "warning"), (110.0, FAILED | {"learned": True}, None), (3.0, FAILED, None)])
+def test_a_penalty_on_what_a_layer_gives(first, probe, expected):
+    made = run({"loss": [110.0, 2.4, 2.38]}, loss=lambda i: 2.4 if i else first, probe=probe, active_penalties=["shrunk"])
+    assert said(regularization_too_strong, made) == expected
+
+
+def test_a_net_whose_first_layers_stand_while_no_trial_learns():
+    made = Record()
+    for i in range(10):
+        made.add(20 * i, [[5e-4, 3.0, 3e-5, 0.0, 0.0]] * 2 + [[1.0, 3.0, 3e-2, 0.0, 0.0]] * 2, WEIGHTS, 0.05, 2.3)
+    told = []
+    for probe in (FAILED, FAILED | {"learned": True}, FAILED | {"verdicts": {"adam": True}}):
+        made.facts["probe"] = probe
+        told.append(said(vanishing_gradient, made))
+    assert told == ["warning", None, None]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ def test_the_predictions():
     assert told["largest"] == np.bincount(p.argmax(1)).max() / 64 and sum(told["histogram"]) == p.size
     assert told["loss"] == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-4)
     without = seen(model)["predictions"]
-    assert without == told | {"loss": None}
+    assert without == told | {"loss": None, "agreement": None}
+    centred = [side - side.mean(0) for side in (p, np.eye(4)[Y])]
+    assert told["agreement"] == pytest.approx(np.corrcoef(*map(np.ravel, centred))[0, 1], rel=1e-4)
     model.layers[-1].kernel.assign(0 * model.layers[-1].kernel)
     told = seen(model)["predictions"]
     assert told["spread"] == 0 and told["largest"] == 1 and told["entropy"] == pytest.approx(np.log(4))

@@ -246,7 +246,7 @@ class TrainingDoctor(GradientMonitor):
         if not (self.model.built and self.model.compiled) or self.model.optimizer is self._patient:
             return
         facts = self._record.facts
-        for name in ("probe", "data", "batches", "validation", "guess", "penalty", "memory", "unreadable"):
+        for name in ("probe", "data", "batches", "validation", "guess", "penalty", "memory", "accumulates", "unreadable"):
             facts.pop(name, None)
         self._classes = Counter()
         self._patient, self._batch, self._tried, self._guessed = self.model.optimizer, None, False, lambda: None
@@ -334,6 +334,10 @@ class TrainingDoctor(GradientMonitor):
         self._learn("the penalties on weights", weigh)
 
     def _compare(self):
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        micro = getattr(optimizer, "gradient_accumulation_steps", None)
+        if micro and self._record.pace and not self._done():
+            self._record.facts["accumulates"] = int(micro)
         if self._before is not None and self._record.facts["epochs"]:
             if keras.backend.backend() == "jax":
                 self.model.jax_state_sync()

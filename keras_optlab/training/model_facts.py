@@ -60,7 +60,8 @@ def model_facts(model) -> dict:
         rows the embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads
         them first, and the same by "name" of several inputs. "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is
         not. "levelled": whether some layer normalizes, adds or joins, so that depth alone makes numbers neither grow nor shrink. "row": whether each layer is
-        read by the next one alone. "linear": whether none but the last layers has a function that is not linear.
+        read by the next one alone. "active_penalties": names of layers that have one on what they give. "linear": whether none but the last layers has a
+        function that is not linear.
     """
     readers = followers(model)
     every = layers_of(model)
@@ -81,6 +82,7 @@ def model_facts(model) -> dict:
         ),
         "trainable": {"weights": len(model.trainable_variables), "all": len(model.weights), "frozen": any(x.weights and not x.trainable for x in every)},
         "levelled": any(isinstance(layer, LEVELLING) for layer in every),
+        "active_penalties": [layer.name for layer in every if getattr(layer, "activity_regularizer", None)],
         "row": sum(id(layer) not in readers and not isinstance(layer, L.InputLayer) for layer in every) <= 1 and not any(isinstance(x, MERGING) for x in every),
     }
 
@@ -161,6 +163,11 @@ def _outputs(model, every, readers) -> list[dict]:
         outputs = keras.tree.flatten(model.outputs) if getattr(model, "outputs", None) else []
     except (AttributeError, ValueError):
         return []
+    inner = model
+    while len(outputs) == 1 and isinstance(inner, keras.Model) and inner.layers and len(getattr(inner, "outputs", None) or ()) == 1:
+        inner = inner.layers[-1]  # of a model that stands at the end, whose `output` is not that of the whole
+    if len(outputs) == 1 and tuple(getattr(symbolic(inner, "output"), "shape", ())) == tuple(outputs[0].shape):
+        makers.setdefault(id(outputs[0]), inner)
     names = getattr(model, "output_names", None) or [None] * len(outputs)
     return [{"name": name, "shape": list(x.shape[1:]), **_head(makers, x), "end": _end(before, makers.get(id(x)))} for name, x in zip(names, outputs)]
 
@@ -179,8 +186,8 @@ def _end(before, layer) -> list[dict]:
 def _head(makers, x) -> dict:
     """Which layer has made the numbers of an output, and what function they have gone through last; `None` where that is not known."""
     layer = makers.get(id(x))
-    while isinstance(layer, SAME) or isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or ()) == 1:
-        (x,) = layer.outputs if isinstance(layer, keras.Model) else keras.tree.flatten(layer.input)
+    while isinstance(layer, SAME):
+        (x,) = keras.tree.flatten(layer.input)
         layer = makers.get(id(x))
     if isinstance(layer, (*WEIGHTED, *FUNCTIONS)):
         return {"layer": layer.name, "activation": function_of(layer)}

@@ -3,7 +3,7 @@
 Needs: a trial training on one batch, with the given optimizer and with Adam at a usual rate; update and weight norms of the first measured steps.
 Thresholds: the loss rose above WORSE times its first value or was not finite, or one of the first three measured steps moved a layer by FAST of its weights
 (healthy: about 1e-3, in the first steps of Adam .02); and the batch was not learned, while Adam learned it. Where the batch was learned, or none was tried:
-steps above FAST, and a run that stands.
+steps above FAST, and a run that stands; or one above ENOUGH, and a run that has brought less than WELL at its end.
 Not to be confused with: inputs out of range (then the given optimizer learns from standardized ones), a head that fits no loss (then Adam does not learn
 either), the first step of FTRL, which leaves nothing of the initial weights at any rate.
 """
@@ -12,12 +12,12 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import movement
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import large_targets, stands
+from keras_optlab.diagnosis.heads import WELL, gained, large_targets, over, stands
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules import bad_input_range
 
 CODE = "learning-rate-too-high"
-WORSE, FAST = 2.0, 0.2
+WORSE, FAST, ENOUGH = 2.0, 0.2, 5.0
 SCALED = " Or bring the targets into range: train on `(y - y.mean()) / y.std()`, and turn predictions back."
 
 
@@ -27,7 +27,8 @@ def find(record: Record) -> list[Finding]:
         moved = 0.0
     tried = probe.get("learned") is False
     losses = probe["loss"] if tried else record.loss
-    if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST):
+    little = over(record) and bool(record.logs.get("loss")) and (gained(record) or 0) <= WELL
+    if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST or little and moved > ENOUGH):
         return []
     first, highest = losses[0], max(losses) if np.isfinite(losses).all() else np.inf
     rate = probe["rate"] if tried else max(record.learning_rate)  # of a schedule the highest
@@ -35,7 +36,13 @@ def find(record: Record) -> list[Finding]:
         return []
     rises = highest > WORSE * first
     what = f"the loss rises from {first:.3g} to {highest:.3g}" if rises else f"a step moves a layer by {moved:.0%} of its weights (healthy: .1 %)"
-    then = "a batch is not learned, though Adam learns it at a usual one" if tried else "nothing is learned"
+    then = (
+        "a batch is not learned, though Adam learns it at a usual one"
+        if tried
+        else "little is learned"
+        if little and not stands(record)
+        else "nothing is learned"
+    )
     return [
         Finding(
             CODE,

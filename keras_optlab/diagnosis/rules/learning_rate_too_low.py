@@ -5,8 +5,9 @@ whether Adam at a usual rate learned that batch.
 Thresholds: no layer's update is above FROZEN of its weights in any measured step (healthy: about 1e-3), or none above SLOW and the trial lowered its loss by
 less than GAIN (plain SGD at 1e-5 may have 4.7e-5, at 1e-3 in a net that learns slowly 6e-5); or the schedule was over within the trial, which runs at the
 scheduled rates then; and Adam learned the batch. Without a trial: no layer above FROZEN in a run of TRIED steps or more, at whose end the loss is within GAIN
-of that of its first epoch and less than DONE of the loss of guessing is gone, for some nets begin below that by chance. Or the run has brought nothing, its
-rate was GONE of its largest or less from the first EARLY of its steps on, and a trial has learned the batch, with the given optimizer or with Adam.
+of that of its first epoch and less than DONE of the loss of guessing is gone, for some nets begin below that by chance. Or the
+rate was GONE of its largest or less from the first EARLY of the run's steps on, and it has brought less than WELL, or nothing though a trial has learned the
+batch, with the given optimizer or with Adam.
 Not to be confused with: vanishing gradients (some layers still move), fine-tuning at 1e-5 (its loss falls), warm-up (a schedule is judged at its highest
 rate), a short schedule for a short training (its trial learns), steps that the optimizer skips, a run that learns but slowly (`slow-convergence`).
 """
@@ -14,7 +15,7 @@ rate), a short schedule for a short training (its trial learns), steps that the 
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import LEARNED, TRIED, gained, over
+from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, over
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
@@ -71,12 +72,12 @@ def _spent(record: Record) -> list[Finding]:
     probe, rates, steps = record.facts.get("probe"), np.array(record.learning_rate), np.array(record.steps) - record.steps[0]
     low = rates <= GONE * rates.max()
     since = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
-    if not low[-1] or steps[-1] < TRIED or steps[since - 1] > EARLY * steps[-1] or not over(record) or (gained(record) or 0) > LEARNED:
+    if not low[-1] or steps[-1] < TRIED or steps[since - 1] > EARLY * steps[-1] or not over(record) or (gained(record) or 0) > WELL:
         return []
-    if not probe or not (probe["learned"] or probe["verdicts"].get("adam")):
+    if (gained(record) or 0) <= LEARNED and not probe or probe and not (probe["learned"] or probe["verdicts"].get("adam")):
         return []
     step, largest, now = record.steps[since], float(rates.max()), float(rates[-1])
-    message = f"By step {step} of {record.steps[-1]} the rate has come down from {largest:.3g} to {rates[since]:.3g}, before anything was learned."
+    message = f"By step {step} of {record.steps[-1]} the rate has come down from {largest:.3g} to {rates[since]:.3g}, before much was learned."
     advice = "Let it fall later: a schedule counts steps of training, not epochs, `decay_steps = epochs * len(x) // batch_size`."
     return [
         Finding(CODE, "warning", None, step, record.steps[-1], {"learning_rate": largest, "over": float(step), "left": now, "threshold": GONE}, message, advice)

@@ -1,8 +1,9 @@
 """The penalty on the weights outweighs what there is to learn.
 
 Needs: the first loss of a trial training, or of the run where none was needed, and how much of it are penalties.
-Thresholds: penalties TIMES the rest (l2 of .1 on a layer of 512 units: 26 times; of 1e-3: a quarter), or as large as the rest where no trial learned the batch
-or the run stands. Of a run without a trial it is an info while it goes on, and a warning where at its end less than WELL of the loss of guessing is gone.
+Thresholds: penalties TIMES the rest (l2 of .1 on a layer of 512 units: 26 times; of 1e-3: a quarter), or HALF of the rest where no trial learned the batch
+or the run stands. Where layers have penalties on what they give and no trial learned the batch, a first loss TIMES that of guessing. Of a run without a trial
+it is an info while it goes on, and a warning where at its end less than WELL of the loss of guessing is gone.
 A weight decay that takes more than DECAYS of the weights away in each step (AdamW as it comes: 4e-6) is a warning where little or nothing was learned.
 Not to be confused with: usual penalties; losses that a model adds for other reasons, such as those of a variational autoencoder.
 """
@@ -10,11 +11,11 @@ Not to be confused with: usual penalties; losses that a model adds for other rea
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import TRIED, WELL, gained, over, poor, stands
+from keras_optlab.diagnosis.heads import TRIED, WELL, gained, needed, over, poor, stands, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "regularization-too-strong"
-TIMES, DECAYS = 10.0, 0.01
+TIMES, HALF, DECAYS = 10.0, 0.5, 0.01
 
 
 def find(record: Record) -> list[Finding]:
@@ -24,10 +25,16 @@ def find(record: Record) -> list[Finding]:
         message = f"Each step takes {decays:.2g} of the weights away, the rate of {optimizer['learning_rate']:.3g} times a decay of {optimizer['decay']:.3g}."
         advice = f"`keras.optimizers.{optimizer['name']}(..., weight_decay=0.01)`."
         return [Finding(CODE, "warning", None, 0, 0, {"decays": decays, "threshold": DECAYS}, message, advice)]
-    probe, severity = record.facts.get("probe"), "warning"
+    probe, severity, guessed = record.facts.get("probe"), "warning", needed(record)
+    if (active := record.facts.get("active_penalties")) and guessed and stuck(record) and len(record) and record.loss[0] > TIMES * guessed:
+        message = (
+            f"The loss begins at {record.loss[0]:.3g}, guessing gives {guessed:.3g}: the penalty on what `{active[0]}` gives outweighs what there is to learn."
+        )
+        evidence = {"times": record.loss[0] / guessed, "threshold": TIMES}
+        return [Finding(CODE, "warning", active[0], 0, 0, evidence, message, "Take a hundredth: `activity_regularizer=keras.regularizers.L1(1e-5)`.")]
     if probe:
         penalty, rest = probe["penalty"], max(1e-7, *map(abs, probe["loss"]))  # a cosine begins at about 0
-        threshold = TIMES if (probe["learned"] or any(probe["verdicts"].values())) and not stands(record) else 1.0
+        threshold = TIMES if (probe["learned"] or any(probe["verdicts"].values())) and not stands(record) else HALF
     else:
         (penalty, now), losses = record.facts.get("penalty", (0.0, 0.0)), [loss for loss in record.loss if np.isfinite(loss)]
         if not losses:

@@ -5,7 +5,9 @@ where there was one.
 Thresholds: after at least EPOCHS epochs and STEPS steps the loss has fallen by GAIN and still falls in STEADY of the last half's epochs, it fell in the last
 half by PACE of what it fell in the first or more (or a trial on one batch has shown that Adam learns it and the given optimizer does not; one that learned it
 shows that the rate is well), it is above FAR of the loss it began with or of guessing, whichever is less, at the pace of the last half as many epochs again
-would not bring it below NEAR of that, and in the typical measured step no layer moves by more than SMALL of its weights (healthy: about 1e-3).
+would not bring it below NEAR of that, and in the typical measured step no layer moves by more than SMALL of its weights (healthy: about 1e-3). Or the run
+stands, and on one batch Adam learns in as many steps in which the given optimizer does not, moving them by HEALTHY or less and not thrown off; Adam itself only
+up to a rate of USUAL. Or the run had FEW steps in all and has brought less than PART.
 Not to be confused with: noise in the data, towards which a loss comes to rest; a plateau (`underfitting`, `vanishing-gradient`), a schedule that has come to
 its end, fine-tuning (it begins low, WELL below guessing), a rate with which nothing is learned (`learning-rate-too-low`).
 """
@@ -14,17 +16,22 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import begun, curve, movement, step_after
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import WELL, gained, over
+from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, over, stands
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
 CODE = "slow-convergence"
 EPOCHS, STEPS, STEADY, FAR, NEAR, SMALL, PACE = 4, 50, 0.9, 0.6, 0.4, 7e-4, 0.25
+FEW, PART, THROWN, HEALTHY, USUAL = 20, 0.3, 2.0, 1e-3, 3e-4
 
 
 def find(record: Record) -> list[Finding]:
     losses = curve(record, "loss")
-    if len(losses) < EPOCHS or not over(record) or not len(record) or record.steps[-1] < STEPS or not np.isfinite(begun(record)):
+    if len(losses) < EPOCHS or not over(record) or not len(record):
+        return []
+    if found := _few(record, losses) or _unable(record, losses):
+        return found
+    if record.steps[-1] < STEPS or not np.isfinite(begun(record)):
         return []
     if (gained(record) or 0) > WELL:
         return []
@@ -63,3 +70,28 @@ def find(record: Record) -> list[Finding]:
             f"Take ten times the rate, `optimizer.learning_rate = {10 * max(record.learning_rate):.1g}`, or train for longer.",
         )
     ]
+
+
+def _few(record: Record, losses) -> list[Finding]:
+    count = sum(epoch["steps"] for epoch in record.pace)
+    if not 0 < count <= FEW or not losses[-1] < losses[0] or (gained(record) or 0) > PART:
+        return []
+    message = f"There were {count} steps in all, and the loss has come from {losses[0]:.4g} to {losses[-1]:.4g}."
+    advice = "More steps an epoch, `batch_size=32` and no `steps_per_epoch`, or more epochs."
+    return [Finding(CODE, "warning", None, record.steps[0], record.steps[-1], {"steps": float(count), "threshold": float(FEW)}, message, advice)]
+
+
+def _unable(record: Record, losses) -> list[Finding]:
+    trial = record.facts.get("probe", {})
+    if trial.get("learned") is not False or not trial["verdicts"].get("adam") or max(trial["loss"]) > THROWN * abs(trial["loss"][0]) or not stands(record):
+        return []
+    name, rate = (record.facts.get("optimizer") or {}).get("name", "the optimizer"), max(record.learning_rate)
+    if np.median(movement(record)) > HEALTHY and name != "Ftrl" or "Adam" in name and rate > USUAL:  # FTRL draws all weights anew
+        return []
+    message = (
+        f"After {len(losses)} epochs the loss is {losses[-1]:.4g}, {losses[0]:.4g} after the first. A single batch, too, {name} learns too slowly at a rate "
+    )
+    message += f"of {rate:.3g}, while Adam at a usual one learns it in as many steps."
+    evidence = {"loss": float(losses[-1]), "gain": float(gained(record) or 0), "threshold": LEARNED, "learning_rate": rate}
+    advice = f"Take ten times the rate, `optimizer.learning_rate = {10 * rate:.1g}`, or `keras.optimizers.Adam(1e-3)`."
+    return [Finding(CODE, "warning", None, record.steps[0], record.steps[-1], evidence, message, advice)]

@@ -10,6 +10,7 @@ still move (`learning-rate-too-low`), a schedule that has come to its end, a los
 
 import numpy as np
 
+from keras_optlab.diagnosis.curves import calls
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import poor
 from keras_optlab.diagnosis.record import Record
@@ -30,6 +31,9 @@ def find(record: Record) -> list[Finding]:
         return finding("error", {"weights": 0.0, "threshold": 1.0}, message, UNFREEZE)
     if any(words in one["why"] for one in record.facts.get("unreadable", []) for words in NO_PATH):
         return finding("error", {"gradients": 0.0, "threshold": 1.0}, "No weight gets a gradient: nothing leads from the loss back to them.", PATH)
+    if micro := record.facts.get("accumulates"):
+        message = f"No step was applied: the optimizer collects the gradients of {micro} batches for one, and there were {calls(record)}."
+        return finding("error", {"batches": float(calls(record)), "threshold": float(micro)}, message, "`gradient_accumulation_steps=4`, or train for longer.")
     if record.facts.get("moved") is False:
         return finding("error", {"weights": 0.0, "threshold": 1.0}, "No weight is other than it was before the training.", APPLY)
     applied = record.applied()

@@ -6,11 +6,11 @@ its targets below 0, a loss in percent as many that are 0. A softmax or sigmoid 
 warning only where a trial training brought nothing: TensorFlow looks through the former, elsewhere the gradient is flat but not gone. Targets of a binary
 crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
 A loss of the user's own has no end where it falls in each of EPOCHS epochs or more, in the last half of them by as much as in the first or more, and as far
-below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest. A loss leads away from the labels where it falls and in each of the
-last EPOCHS epochs less than SELDOM of what guessing hits are right, two standard errors less, or, of a loss of the user's own that falls by more than WELL, no
-more than by guessing: where no class holds OFTEN of the examples, nobody who learns is wrong that often. So does a loss of the user's own of shares or of
-several numbers if their correlation with the targets is -AWAY or less, and beyond three standard errors; distances and the grades of a critic, which go against
-the labels, are one number without bounds.
+below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest, and a critic, who grades -1 and 1, is held back otherwise.
+A loss leads away from the labels where it falls and in each of the last EPOCHS epochs less than SELDOM of what guessing hits are right, two standard errors
+less, or, of a loss of the user's own that falls by more than WELL, no more than by guessing: where no class holds OFTEN of the examples, nobody who learns is
+wrong that often. So does a loss of the user's own of shares or of several numbers if their correlation with the targets is -AWAY or less, and beyond three
+standard errors; distances and the grades of a critic, which go against the labels, are one number without bounds.
 Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
 """
 
@@ -87,8 +87,8 @@ def _judged(head: Head, is_stuck: bool):
 
 def _without_end(record: Record):
     """A loss of the user's own that falls below 0 and ever faster: its minus is missing, or a square."""
-    losses = curve(record, "loss")
-    if record.facts.get("losses") != [None] or len(losses) < EPOCHS or not over(record) or losses[-1] >= 0:
+    losses, critic = curve(record, "loss"), any(head.labels and head.target["min"] == -1 and head.target["classes"] == 2 for head in heads(record))
+    if critic or record.facts.get("losses") != [None] or len(losses) < EPOCHS or not over(record) or losses[-1] >= 0:
         return None
     fell, half = -np.diff(losses), len(losses) // 2
     if not (fell > 0).all() or fell[half:].mean() < fell[:half].mean() or losses[-1] > -TIMES * abs(losses[0]):
