@@ -334,10 +334,10 @@ class TrainingDoctor(GradientMonitor):
         self._learn("the penalties on weights", weigh)
 
     def _compare(self):
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        micro = getattr(optimizer, "gradient_accumulation_steps", None)
-        if micro and self._record.pace and not self._done():
-            self._record.facts["accumulates"] = int(micro)
+        if self.model.compiled and self._record.pace and not self._done():
+            optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # LossScaleOptimizer
+            if micro := getattr(optimizer, "gradient_accumulation_steps", None):
+                self._record.facts["accumulates"] = int(micro)
         if self._before is not None and self._record.facts["epochs"]:
             if keras.backend.backend() == "jax":
                 self.model.jax_state_sync()
