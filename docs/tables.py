@@ -40,7 +40,7 @@ def rules_table() -> str:
     rows = ["| code | what | needs | threshold |", "|---|---|---|---|"]
     for code, rule in sorted(RULES.items()):
         numbers = lambda match: f"{getattr(rule, match[0], match[0])}"
-        text = re.sub(r"\b[A-Z][A-Z_]{3,}\b", numbers, " ".join(rule.__doc__.split()))
+        text = re.sub(r"\b[A-Z][A-Z_]{2,}\b", numbers, " ".join(rule.__doc__.split()))
         what, needs, threshold, _ = re.split(r" (?:Needs:|Thresholds?[:,]|Not to be confused with:) ", text)
         rows.append(f"| `{code}` | {what} | {needs} | {threshold} |")
     return "\n".join(rows)

@@ -243,11 +243,12 @@ def test_one_target_for_many_places():
 
 def test_the_head_of_a_model_inside():
     keras.utils.set_random_seed(0)
-    decoder = keras.Sequential([L.Input((4,)), L.Dense(8, "sigmoid", name="inner")], name="decoder")
-    model = keras.Sequential([L.Input((8,)), L.Dense(4, "relu"), decoder])
-    model.compile(Adam(1e-2), "mse")
-    (found,) = [f for f in keras_optlab.diagnose(model, X, X) if f.code == "wrong-head"]
-    assert (found.severity, found.layer) == ("error", "inner")
+    inputs = L.Input((8,))
+    encoder, decoder = (keras.Sequential([L.Input((n,)), L.Dense(12 - n, function)]) for n, function in ((8, "relu"), (4, "sigmoid")))
+    for model in (keras.Model(inputs, decoder(encoder(inputs))), keras.Sequential([inputs, encoder, decoder])):
+        model.compile(Adam(1e-2), "mse")
+        (found,) = [f for f in keras_optlab.diagnose(model, X, X) if f.code == "wrong-head"]
+        assert (found.severity, found.layer) == ("error", decoder.layers[-1].name)
 
 
 def test_several_inputs_and_outputs():

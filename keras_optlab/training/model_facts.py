@@ -165,9 +165,9 @@ def _outputs(model, every, readers) -> list[dict]:
         return []
     inner = model
     while len(outputs) == 1 and isinstance(inner, keras.Model) and inner.layers and len(getattr(inner, "outputs", None) or ()) == 1:
-        inner = inner.layers[-1]  # of a model that stands at the end, whose `output` is not that of the whole
-    if len(outputs) == 1 and tuple(getattr(symbolic(inner, "output"), "shape", ())) == tuple(outputs[0].shape):
-        makers.setdefault(id(outputs[0]), inner)
+        inner = inner.layers[-1]  # the last of a graph is what makes its one output; one inside a model may have no `output` of its own
+    if isinstance(inner, (*WEIGHTED, *FUNCTIONS)) and isinstance(makers.get(id(outputs[0])), (keras.Model, type(None))):
+        makers[id(outputs[0])] = inner
     names = getattr(model, "output_names", None) or [None] * len(outputs)
     return [{"name": name, "shape": list(x.shape[1:]), **_head(makers, x), "end": _end(before, makers.get(id(x)))} for name, x in zip(names, outputs)]
 
