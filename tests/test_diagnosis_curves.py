@@ -592,9 +592,9 @@ def test_a_loss_that_falls_while_less_and_less_is_right(right, losses, facts, ex
     assert said(wrong_loss, run({"loss": losses, "accuracy": right}, **({"losses": [None]} | facts))) == expected
 
 
-def turning(agreement, shape, activation="linear", loss=(2.0, 1.0, 0.1)):
-    outputs = [HEAD["outputs"][0] | {"shape": shape, "activation": activation}]
-    made = run({"loss": loss}, losses=[None], outputs=outputs)
+def turning(agreement, shape, activation="linear", loss=(2.0, 1.0, 0.1), embeds=False):
+    outputs, vectors = [HEAD["outputs"][0] | {"shape": shape, "activation": activation}], LABELS | {"shape": shape, "integer": False, "classes": None}
+    made = run({"loss": loss}, losses=[None], outputs=outputs, data={"examples": 500, "whole": True, "x": [], "y": [LABELS if embeds else vectors]})
     made.add_look(380, {"examples": 64, "layers": {}, "batch_norm": {}, "predictions": {"spread": 0.2, "agreement": agreement}})
     return made
 
@@ -606,6 +606,7 @@ def turning(agreement, shape, activation="linear", loss=(2.0, 1.0, 0.1)):
         (turning(-0.29, [12, 12, 1], "sigmoid"), "warning"),
         (turning(-0.29, [1], "sigmoid"), None),  # 64 numbers may do so by chance
         (turning(-0.9, [1]), None),  # a distance
+        (turning(-0.9, [10], embeds=True), None),  # vectors that are no classes
         (turning(0.5, [8]), None),
         (turning(None, [8]), None),
         (turning(-0.9, [8], loss=(2.0, 2.1, 2.2)), None),
@@ -676,6 +677,7 @@ SLOW_TRIAL = FAILED | {"verdicts": {"adam": True}, "loss": [2.3, 2.29] * 15}
     ("facts", "expected"),
     [
         ({"optimizer": {"name": "SGD", "learning_rate": 0.01}}, "warning"),
+        ({"optimizer": {"name": "SGD", "learning_rate": 0.01}, "loss": [2.302, 2.301, 2.3, 2.302, 2.3, 2.301]}, None),  # noise
         ({"optimizer": {"name": "Adam", "learning_rate": 0.01}}, None),
         ({"optimizer": {"name": "SGD", "learning_rate": 0.01}, "update": 0.03}, None),  # labels that nothing tells of
         ({"optimizer": {"name": "SGD", "learning_rate": 0.01}, "probe": SLOW_TRIAL | {"learned": True}}, None),
@@ -683,13 +685,13 @@ SLOW_TRIAL = FAILED | {"verdicts": {"adam": True}, "loss": [2.3, 2.29] * 15}
     ],
 )
 def test_an_optimizer_that_cannot_what_adam_can(facts, expected):
-    made = run({"loss": [2.302, 2.301, 2.3, 2.302, 2.3, 2.301]}, **{"probe": SLOW_TRIAL, "update": 1e-4} | facts)
+    made = run({"loss": facts.pop("loss", [2.302, 2.301, 2.3, 2.299, 2.298, 2.297])}, **{"probe": SLOW_TRIAL, "update": 1e-4} | facts)
     assert said(slow_convergence, made) == expected
 
 
-@pytest.mark.parametrize(("steps", "end", "expected"), [(2, 2.2, "warning"), (2, 1.0, None), (20, 2.2, None)])
-def test_too_few_steps(steps, end, expected):
-    made = run({"loss": np.linspace(2.3, end, 8)}, samples=3, every=5, pace=[{"steps": steps, "seconds": 1.0}] * 8)
+@pytest.mark.parametrize(("steps", "end", "right", "expected"), [(2, 2.2, 0.2, "warning"), (2, 2.2, 0.9, None), (2, 1.0, 0.2, None), (20, 2.2, 0.2, None)])
+def test_too_few_steps(steps, end, right, expected):
+    made = run({"loss": np.linspace(2.3, end, 8), "accuracy": [right] * 8}, samples=3, every=5, pace=[{"steps": steps, "seconds": 1.0}] * 8)
     assert said(slow_convergence, made) == expected
 
 

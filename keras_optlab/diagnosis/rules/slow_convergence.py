@@ -6,15 +6,16 @@ Thresholds: after at least EPOCHS epochs and STEPS steps the loss has fallen by 
 half by PACE of what it fell in the first or more (or a trial on one batch has shown that Adam learns it and the given optimizer does not; one that learned it
 shows that the rate is well), it is above FAR of the loss it began with or of guessing, whichever is less, at the pace of the last half as many epochs again
 would not bring it below NEAR of that, and in the typical measured step no layer moves by more than SMALL of its weights (healthy: about 1e-3). Or the run
-stands, and on one batch Adam learns in as many steps in which the given optimizer does not, moving them by HEALTHY or less and not thrown off; Adam itself only
-up to a rate of USUAL. Or the run had FEW steps in all and has brought less than PART.
+stands, though its loss falls as steadily, and on one batch Adam learns in as many steps in which the given optimizer does not, moving the weights by HEALTHY
+or less and not thrown off; Adam itself only up to a rate of USUAL. Or the run had FEW steps in all, has brought less than PART (a tenth where it is not known
+how many are right), and less than half of what guessing leaves is right.
 Not to be confused with: noise in the data, towards which a loss comes to rest; a plateau (`underfitting`, `vanishing-gradient`), a schedule that has come to
 its end, fine-tuning (it begins low, WELL below guessing), a rate with which nothing is learned (`learning-rate-too-low`).
 """
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import begun, curve, movement, step_after
+from keras_optlab.diagnosis.curves import accuracies, begun, curve, movement, step_after
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, over, stands
 from keras_optlab.diagnosis.record import Record
@@ -74,7 +75,9 @@ def find(record: Record) -> list[Finding]:
 
 def _few(record: Record, losses) -> list[Finding]:
     count = sum(epoch["steps"] for epoch in record.pace)
-    if not 0 < count <= FEW or not losses[-1] < losses[0] or (gained(record) or 0) > PART:
+    right, _, largest = accuracies(record)
+    enough = right[-1] > (1 + largest) / 2 if len(right) else (gained(record) or 0) > LEARNED
+    if not 0 < count <= FEW or not losses[-1] < losses[0] or (gained(record) or 0) > PART or enough:
         return []
     message = f"There were {count} steps in all, and the loss has come from {losses[0]:.4g} to {losses[-1]:.4g}."
     advice = "More steps an epoch, `batch_size=32` and no `steps_per_epoch`, or more epochs."
@@ -86,7 +89,8 @@ def _unable(record: Record, losses) -> list[Finding]:
     if trial.get("learned") is not False or not trial["verdicts"].get("adam") or max(trial["loss"]) > THROWN * abs(trial["loss"][0]) or not stands(record):
         return []
     name, rate = (record.facts.get("optimizer") or {}).get("name", "the optimizer"), max(record.learning_rate)
-    if np.median(movement(record)) > HEALTHY and name != "Ftrl" or "Adam" in name and rate > USUAL:  # FTRL draws all weights anew
+    steady = np.mean(np.diff(losses[len(losses) // 2 :]) < 0) >= STEADY
+    if not steady or np.median(movement(record)) > HEALTHY and name != "Ftrl" or "Adam" in name and rate > USUAL:  # FTRL draws all weights anew
         return []
     message = (
         f"After {len(losses)} epochs the loss is {losses[-1]:.4g}, {losses[0]:.4g} after the first. A single batch, too, {name} learns too slowly at a rate "

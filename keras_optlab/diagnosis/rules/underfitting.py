@@ -3,8 +3,8 @@
 Needs: the loss of every epoch, the loss of guessing by the spread of the targets, the sizes of the layers and whether they stand in one row.
 Thresholds: after at least EPOCHS epochs and STEPS steps the loss has stayed within REST of itself over the last third of the epochs, or, after twice as many,
 deviates by no more than that in it and was no lower than in the third before, and is above NOTHING of that of guessing, as is that of validation, and the
-accuracy is not RIGHT of the way above the largest class; or, after CHANCE steps, however slowly it falls, it is above LITTLE of that, and the accuracy is no
-better; or it is above FAR of it, and all has to go through a dense layer of NARROW units or fewer, that are half or less of what the classes need.
+accuracy is not RIGHT of the way above the largest class; or it is above FAR of it, and all has to go through a dense layer of NARROW units or fewer, that are
+half or less of what the classes need.
 Not to be confused with: noise in the data (a rest above FAR alone is not told of), a run that is slow (`slow-convergence`), steps that are too large
 (`oscillating-loss`).
 """
@@ -16,7 +16,6 @@ from keras_optlab.diagnosis.record import Record
 
 CODE = "underfitting"
 EPOCHS, STEPS, REST, NOTHING, RIGHT, FAR, NARROW = 6, 50, 0.03, 0.9, 0.1, 0.5, 2
-CHANCE, LITTLE = 100, 0.95
 
 
 def find(record: Record) -> list[Finding]:
@@ -29,8 +28,7 @@ def find(record: Record) -> list[Finding]:
     right = len(trained) and trained[-1] > largest + RIGHT * (1 - largest)  # weighted classes may make any loss of it
     better = len(curve(record, "val_loss")) and curve(record, "val_loss")[-1] <= NOTHING * guessed  # which are not weighted there
     level = len(losses) >= 2 * EPOCHS and losses[-third:].std() <= REST * abs(last) and last >= (1 - REST) * losses[-2 * third : -third].mean()
-    chance = len(trained) and record.steps[-1] >= CHANCE and last > LITTLE * guessed
-    nothing = (level or chance or max(abs(losses[-third - 1 :] - before)) <= REST * abs(before)) and last > NOTHING * guessed and not right and not better
+    nothing = (level or max(abs(losses[-third - 1 :] - before)) <= REST * abs(before)) and last > NOTHING * guessed and not right and not better
     if not nothing and not (narrow and last > FAR * guessed):
         return []
     at = f"The loss is still {last:.3g}; guessing by the spread of the targets alone gives {guessed:.3g}"
