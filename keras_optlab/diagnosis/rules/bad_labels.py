@@ -5,7 +5,7 @@ Thresholds: none for NaN, for counts that differ, for class numbers out of range
 all alike are told of from FEWEST examples on, and only where all data were seen. Data are sorted by class where of at least SEEN measured batches a share of
 SORTED or more are of one class each, and no more than OFTEN of those of the same one, as they are where one class is frequent: a warning where little was
 learned or does not carry over, for a low rate bears it. Numbers to predict that are whole and NEARLY_ALL the same were cut, an info unless little was learned;
-a few dwarf the others where all deviate by FAR times what nine tenths of them span, an info where LEARNS of the loss goes all the same.
+a few dwarf the others where all deviate by FAR times what nine tenths of them span.
 NaN is an info beside a loss of one's own, which may leave it out, and labels that are all alike are one beside frozen layers (a generator learns by them).
 Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
 """
@@ -14,11 +14,11 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import curve
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SPARSE, WELL, gained, heads, needed, over, poor
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, ONE_HOT, SPARSE, WELL, heads, needed, over, poor
 from keras_optlab.diagnosis.record import Record
 
 CODE = "bad-labels"
-FEWEST, NEARLY_ALL, FAR, LEARNS = 20, 0.98, 10.0, 0.9
+FEWEST, NEARLY_ALL, FAR = 20, 0.98, 10.0
 SEEN, SORTED, OFTEN = 5, 0.3, 0.75
 
 
@@ -64,12 +64,7 @@ def find(record: Record) -> list[Finding]:
             message = f"A few targets dwarf all others: they reach from {target['min']:.3g} to {target['max']:.3g}, nine tenths of them lie between "
             message += f"{target['low']:.3g} and {target['high']:.3g}, and a squared error sees only the former."
             evidence = {"std": target["std"], "threshold": FAR * (target["high"] - target["low"])}
-            tell(
-                evidence,
-                message,
-                "Look at them, `np.abs(y).argsort()[-5:]`; mend them, leave them out or take `keras.losses.Huber()`.",
-                "info" if (gained(record) or 0) > LEARNS else "warning",
-            )
+            tell(evidence, message, "Look at them, `np.abs(y).argsort()[-5:]`; mend them, leave them out or take `keras.losses.Huber()`.", "warning")
         if not head.labels:
             continue
         low, high, units = head.target["min"], head.target["max"], head.units
