@@ -141,6 +141,26 @@ def test_a_step_of_the_users_own_that_forgets_the_optimizer(applies):
     assert alarms(doctor) == ([] if applies else ["unchanged-weights"])
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a training step is written otherwise elsewhere")
+def test_batches_of_parts_that_only_the_users_own_step_knows():
+    import tensorflow as tf
+
+    class Triplets(keras.Model):
+        def train_step(self, data):
+            anchor, near, far, margin = data
+            with tf.GradientTape() as tape:
+                apart = lambda other: keras.ops.sum(keras.ops.square(self(anchor) - self(other)), 1)
+                loss = keras.ops.mean(keras.ops.relu(apart(near) - apart(far) + margin))
+            self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            return {"loss": loss}
+
+    inputs = L.Input((8,))
+    model = Triplets(inputs, L.Dense(4)(inputs))
+    model.compile(Adam(1e-2))
+    doctor, _ = trained(model, tf.data.Dataset.from_tensor_slices((X, X + 0.01, X[::-1], np.ones(len(X), "float32"))).batch(32), None, batch_size=None)
+    assert alarms(doctor) == [] and len(doctor.record.logs["loss"]) == 3
+
+
 def test_of_a_model_that_its_first_batch_builds_form_is_told_before():
     """On a processor TensorFlow refuses such words in the first step."""
     tokens = np.random.default_rng(0).integers(0, 50, (128, 6))

@@ -241,6 +241,13 @@ def test_one_target_for_many_places():
     assert first_alarm(tagger, PIXELS[..., 0], (PIXELS[..., 0].mean(2) > 0.3) * 1) is None
 
 
+def test_an_operation_at_the_end_of_a_model_inside():
+    inputs = L.Input((8,))
+    inner = keras.Model(inputs, ops.softmax(L.Dense(4)(inputs)))
+    outputs = model_facts(keras.Model(inputs, inner(inputs)))["outputs"]
+    assert [(one["layer"], one["activation"]) for one in outputs] in ([(None, "softmax")], [(None, None)])
+
+
 def test_the_head_of_a_model_inside():
     keras.utils.set_random_seed(0)
     inputs = L.Input((8,))

@@ -187,8 +187,9 @@ class TrainingDoctor(GradientMonitor):
             self._learn("the data", lambda: self._read(*keras.utils.unpack_x_y_sample_weight(sample.batch), whole=False))
         if self._acts and sample.batch is not None:
             self._rows = next((len(one) for one in keras.tree.flatten(sample.batch) if getattr(one, "shape", ())), self._rows)
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(sample.batch) if sample.batch is not None else (None, None, None)
-        sample.batch = y if getattr(y, "ndim", 3) < 3 else None  # labels to be counted when the sample is read, without inputs: they would stay in memory
+        batch, sample.batch = sample.batch, None  # of which only labels stay in memory until the sample is read
+        if isinstance(batch, (tuple, list)) and len(batch) > 1 and getattr(batch[1], "ndim", 0) in (1, 2):
+            sample.batch = batch[1]
         super().receive(call, sample)
         if self._alone:
             self._keep_up()
@@ -334,6 +335,7 @@ class TrainingDoctor(GradientMonitor):
         self._learn("the penalties on weights", weigh)
 
     def _compare(self):
+        self._record.facts.pop("accumulates", None)
         if self.model.compiled and self._record.pace and not self._done():
             optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # LossScaleOptimizer
             if micro := getattr(optimizer, "gradient_accumulation_steps", None):

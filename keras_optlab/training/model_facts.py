@@ -165,7 +165,7 @@ def _outputs(model, every, readers) -> list[dict]:
         return []
     inner = model
     while len(outputs) == 1 and isinstance(inner, keras.Model) and inner.layers and len(getattr(inner, "outputs", None) or ()) == 1:
-        inner = inner.layers[-1]  # the last of a graph is what makes its one output; one inside a model may have no `output` of its own
+        inner = (getattr(inner, "operations", None) or inner.layers)[-1]  # of a graph with one output the last one makes it; inside, it may have no `output`
     if isinstance(inner, (*WEIGHTED, *FUNCTIONS)) and isinstance(makers.get(id(outputs[0])), (keras.Model, type(None))):
         makers[id(outputs[0])] = inner
     names = getattr(model, "output_names", None) or [None] * len(outputs)

@@ -4,8 +4,8 @@ Needs: gradient, weight and update norms of every layer with a weight matrix, an
 Thresholds: the layer's gradient is at most RATIO of the largest layer's, and one absolute test holds as well: its update is at most FROZEN of its weights (a
 healthy layer's is about 1e-3; below 6e-8 a float32 weight does not change at all), or its gradient is at most TINY per entry in the root mean square (a plain
 step of rate .01 moves a weight of .1 by no more than FROZEN then; a rate for each weight, as Adam has it, moves it further, but by noise), or, where a trial
-training failed with Adam as well, its update is at most SLOW of its weights. In each of the
-last SAMPLES samples, none of them in the first WARM_UP steps, and only while the loss has fallen by less than LEARNS since the start.
+training failed with Adam as well, its update is at most SLOW of its weights. In each of the last SAMPLES samples, none of them in the first WARM_UP steps,
+and only while the loss has fallen by less than LEARNS since the start.
 Not to be confused with: a slow run (all layers move little, the ratio tells), a layer without a path to the loss (its gradient is exactly zero), units that
 are dead.
 """

@@ -104,7 +104,7 @@ def _turned(record: Record):
         return None
     units, target, examples = found[0].units or 0, found[0].target, max(record.facts["data"]["examples"], 1)
     agreement = next(iter(predictions(record.looks[-1]).values()), {}).get("agreement") if own and record.looks else None
-    least = max(AWAY, 3 / (record.looks[-1]["examples"] * units * (found[0].places or 1)) ** 0.5) if agreement is not None else 1.0
+    least = max(AWAY, 3 / (record.looks[-1]["examples"] * (units or 1) * (found[0].places or 1)) ** 0.5) if agreement is not None else 1.0
     if agreement is not None and agreement <= -least and (found[0].activation in SHARES or units > 1 and not found[0].labels):
         message = f"The loss falls, but predictions turn away from the targets: their correlation is {agreement:.2f}."
         return "warning", {"agreement": agreement, "threshold": -least}, message, SIGN, {}
