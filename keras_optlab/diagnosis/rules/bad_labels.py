@@ -1,6 +1,6 @@
 """Targets that no model could learn from as they are.
 
-Needs: range, kind and number of the targets, the loss and the units of each output.
+Needs: range, kind and number of the targets, the loss and the units of each output; how many measured batches are of one class, and the losses of the epochs.
 Thresholds: none for NaN, for counts that differ, for class numbers out of range and for masks that were not divided by their largest number; labels that are
 all alike are told of from FEWEST examples on, and only where all data were seen. Data are sorted by class where of at least SEEN measured batches a share of
 SORTED or more are of one class each, and no more than OFTEN of those of the same one, as they are where one class is frequent: a warning where little was

@@ -1,7 +1,7 @@
 """Predictions that do not depend on the input.
 
 Needs: of each look at a batch the deviation of the predictions over its examples and the share of the class that is named most; the targets' deviation and
-their largest class; a trial training.
+their largest class; a trial training, the loss of the run.
 Thresholds: a deviation of at most FLAT, of the targets' own where they are numbers; or one class for each of at least FEWEST examples and a deviation of at
 most CLOSE; in every look from step WARM_UP on, and only where the trial brought nothing. Of numbers, HARDLY of the targets' own deviation at the end of a run
 that stands.

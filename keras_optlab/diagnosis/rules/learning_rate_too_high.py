@@ -36,13 +36,8 @@ def find(record: Record) -> list[Finding]:
         return []
     rises = highest > WORSE * first
     what = f"the loss rises from {first:.3g} to {highest:.3g}" if rises else f"a step moves a layer by {moved:.0%} of its weights (healthy: .1 %)"
-    then = (
-        "a batch is not learned, though Adam learns it at a usual one"
-        if tried
-        else "little is learned"
-        if little and not stands(record)
-        else "nothing is learned"
-    )
+    learned = f"{'nothing' if stands(record) else 'little'} is learned"
+    then = "a batch is not learned, though Adam learns it at a usual one" if tried else learned
     return [
         Finding(
             CODE,

@@ -1,6 +1,6 @@
 """Gradients or weights that are NaN or infinite, or the loss alone.
 
-Needs: shares of non-finite entries and weight norms; where no step was measured, the losses of the epochs (steps are epochs then, counted from 0).
+Needs: shares of non-finite entries, weight norms and losses; where no step was measured, the losses of the epochs (steps are epochs then, counted from 0).
 Threshold: none. One such step that the optimizer applied makes the weights NaN for good. A loss whose gradient is finite, as that of a logarithm below 0 may
 be, is told of after LOST samples.
 Not to be confused with: a step that loss scaling skips because a half-precision gradient overflowed

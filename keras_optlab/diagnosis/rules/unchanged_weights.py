@@ -1,6 +1,7 @@
 """Weights that no step of the training changes.
 
-Needs: how many weights are to be trained, the gradient and update norms of each layer; or that the training could not begin for want of a gradient.
+Needs: how many weights are to be trained, the gradient and update norms of each layer; or that the training could not begin for want of a gradient,
+or that no step was applied because the optimizer collects the gradients of more batches than there were.
 Thresholds: no weight to train; no gradient for any of them; or no weight of any layer other than it was after each of at least SAMPLES measured steps, though
 the optimizer refused none. A single layer without a gradient is an info, a warning where the run brought little or nothing.
 A training step of the user's own, whose gradients are not seen, has left every weight as it was in a whole run.

@@ -1,6 +1,6 @@
 """A layer whose gradient has all but gone on the way back from the loss, so that the layer stays as it was drawn.
 
-Needs: gradient, weight and update norms of every layer with a weight matrix, and the loss.
+Needs: gradient, weight and update norms of every layer with a weight matrix, and the loss; a trial training where there was one.
 Thresholds: the layer's gradient is at most RATIO of the largest layer's, and one absolute test holds as well: its update is at most FROZEN of its weights (a
 healthy layer's is about 1e-3; below 6e-8 a float32 weight does not change at all), or its gradient is at most TINY per entry in the root mean square (a plain
 step of rate .01 moves a weight of .1 by no more than FROZEN then; a rate for each weight, as Adam has it, moves it further, but by noise), or, where a trial

@@ -1,6 +1,7 @@
 """The loss does not fit how the targets are written.
 
-Needs: the loss, shape and function of each output, shape and kind of the targets; a trial training for what is only doubtful.
+Needs: the loss, shape and function of each output, shape and kind of the targets; a trial training for what is only doubtful; losses and
+accuracies of the epochs and the correlation of predictions and targets.
 Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form; a logarithmic loss bears a twentieth of
 its targets below 0, a loss in percent as many that are 0. A softmax or sigmoid before a loss with `from_logits=True`, or one of several classes at once, is a
 warning only where a trial training brought nothing: TensorFlow looks through the former, elsewhere the gradient is flat but not gone. Targets of a binary
