@@ -555,6 +555,16 @@ def test_one_class_that_is_nearly_all():
     assert first_alarm(net(1, "sigmoid", BINARY), X, (y > 0) * 1) is None  # something rare
 
 
+def test_one_class_that_is_nearly_all_beside_an_output_of_numbers():
+    inputs = keras.Input((8,))
+    hidden = L.Dense(8, "relu")(inputs)
+    model = keras.Model(inputs, [L.Dense(4, "softmax", name="kind")(hidden), L.Dense(1, name="price")(hidden)])
+    model.compile("adam", [SPARSE, "mse"])
+    y, mostly_0 = np.where(np.arange(256) % 50 == 7, FOUR, 0), (np.arange(256) % 50 == 7).astype("float32")
+    assert first_alarm(model, X, [y, X[:, :1]]) == "class-imbalance"
+    assert first_alarm(model, X, [FOUR, mostly_0[:, None]]) is None  # numbers most of which are the same
+
+
 @pytest.mark.parametrize("share", [0.004, 0.03])
 def test_a_few_huge_examples_are_no_other_scale(share):
     x = np.where(np.arange(256)[:, None] < 256 * share, 1e4 + 1e4 * X, X)

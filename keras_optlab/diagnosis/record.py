@@ -38,7 +38,7 @@ class Record:
         self.layers, self.variables, self.layer_of = [], [], []
         self.steps, self.learning_rate, self.loss, self.skipped, self.rows = [], [], [], [], []
         self.logs, self.facts, self.looks, self.pace = {}, {"weights": []}, [], []
-        self._columns, self._table = {}, None  # column of each path; rows as one array
+        self._columns, self._table, self._layers = {}, None, {}  # column of each path; rows as one array, and by layers
 
     def __len__(self):
         return len(self.steps)
@@ -62,7 +62,7 @@ class Record:
         self.loss.append(float(loss))
         self.skipped.append(bool(skipped))
         self.rows.append(row)
-        self._table = None
+        self._table, self._layers = None, {}
         if len(self) > LONGEST:
             for name in ("steps", "learning_rate", "loss", "skipped", "rows"):
                 setattr(self, name, _thinned(getattr(self, name)))
@@ -116,6 +116,7 @@ class Record:
     def table(self) -> np.ndarray:
         """(samples, weights, 5), in the order of `STATISTICS`."""
         if self._table is None or self._table.shape[:2] != (len(self), len(self.variables)):
+            self._layers = {}
             self._table = np.full((len(self), len(self.variables), len(STATISTICS)), np.nan)
             for i, row in enumerate(self.rows):  # earlier rows lack the weights that came later
                 self._table[i, : len(row)] = row
@@ -154,7 +155,12 @@ class Record:
             name: one of `STATISTICS`.
             which: boolean for each weight, the ones to count. Defaults to all.
         """
-        values = self.array(name)
+        table, key = self.table(), (name, None if which is None else which.tobytes())  # several rules ask for the same
+        if key not in self._layers:
+            self._layers[key] = self._by_layer(name, table[..., STATISTICS.index(name)], which)
+        return self._layers[key].copy()
+
+    def _by_layer(self, name, values, which):
         there = ~np.isnan(values) if which is None else ~np.isnan(values) & which
         values = np.where(there, values, 0.0)
         layer = np.eye(len(self.layers))[np.array(self.layer_of, int)]

@@ -19,10 +19,12 @@ SHARE, NEARLY_ALL, FEWEST = 0.9, 0.95, 50
 
 def find(record: Record) -> list[Finding]:
     data = record.facts.get("data", {})
-    found, several = [], any(head.units and head.units > 2 for head in heads(record))
+    found, outputs = [], heads(record)
     nothing = bool(record.logs.get("loss")) and over(record) and stands(record)
-    numbers = any(head.loss in DISTANCE and head.activation == "linear" for head in heads(record))
     for target in data.get("y", []):
+        own = [head for head in outputs if head.target is target] or outputs  # where it is not known of which output it is, of any
+        several = any(head.units and head.units > 2 for head in own)
+        numbers = any(head.loss in DISTANCE and head.activation == "linear" for head in own)
         share = None if numbers else target["largest"]
         if share is not None and SHARE <= share < 1 and data["examples"] >= FEWEST:
             severity = "warning" if share >= NEARLY_ALL and (several or nothing) else "info"
