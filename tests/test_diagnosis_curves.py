@@ -376,6 +376,14 @@ def test_numbers_are_learned_below_their_spread_whatever_the_loss_began_with():
     assert fell(2.0) > 0.9 and fell(3.0) < LEARNED and fell(840.0) == -1
 
 
+def test_whoever_gives_the_mean_image_has_learned_nothing():
+    images = np.linspace(0, 10, 8) + np.random.default_rng(0).normal(size=(200, 8))  # 10.5 from one mean to all, 1 from one to each pixel
+    facts = of_numbers(images) | {"outputs": [{"name": "last", "layer": "last", "shape": [8], "activation": None}]}
+    collapsed, learning = (run({"loss": [20.0, *[end] * 12]}, loss=20.0, **facts) for end in (1.0, 0.4))
+    assert gained(collapsed) < LEARNED < WELL < gained(learning)
+    assert underfitting.find(collapsed) and not underfitting.find(learning)
+
+
 def test_squares_of_two_classes_have_a_spread():
     standing, learning = (run({"loss": [0.26, end]}, loss=0.26, **of_numbers([0, 1] * 50)) for end in (0.251, 0.1))
     assert spread(standing) == pytest.approx(0.25) and gained(standing) < LEARNED < WELL < gained(learning)

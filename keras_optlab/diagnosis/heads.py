@@ -136,15 +136,17 @@ def falls(record: Record) -> bool:
 
 
 def spread(record: Record, targets=None) -> float | None:
-    """The loss of always naming the mean of targets that are numbers, or those of one unit; `None` where there are none or the loss is another one.
+    """The loss of always naming the means of targets that are numbers, or those of one unit; `None` where there are none or the loss is another one.
 
     Args:
         record: whose facts name the loss.
         targets: array of the targets of some examples, which may lie closer together than all do. Defaults to all that the record knows.
     """
     found = heads(record)
-    number = len(found) == 1 and found[0].target and (not found[0].labels or found[0].units == 1)
-    deviation = None if not number else found[0].target.get("std") if targets is None else float(np.std(targets))
+    if len(found) != 1 or not found[0].target or found[0].labels and found[0].units != 1:
+        return None
+    known = found[0].target
+    deviation = known.get("deviation", known.get("std")) if targets is None else float(np.sqrt(np.var(targets, 0).mean()))
     return {"mean_squared_error": deviation**2, "mean_absolute_error": 0.8 * deviation}.get(found[0].loss) if deviation else None
 
 
