@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits, load_wine
 import keras_optlab
 from keras_optlab.diagnosis import Record, examine
 from keras_optlab.training import data_facts, probe
+from keras_optlab.training.look import is_linear
 from keras_optlab.training.model_facts import model_facts
 
 SPARSE, ONE_HOT, BINARY = "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"
@@ -395,6 +396,32 @@ class Subclassed(keras.Model):
 
     def call(self, inputs):
         return self.head(self.hidden(inputs))
+
+
+class Forgetful(keras.Model):
+    """Calls its function, or does not."""
+
+    def __init__(self, called, end):
+        super().__init__()
+        self.first, self.last, self.function, self.called, self.end = L.Dense(16), L.Dense(4), L.ReLU(), called, end
+
+    def call(self, inputs):
+        h = self.first(inputs)
+        return self.end(self.last(self.function(h) if self.called else h))
+
+
+@pytest.mark.parametrize("end", [ops.softmax, ops.sigmoid, lambda x: x])
+def test_whether_code_of_the_users_own_is_linear_is_seen_in_its_outputs(end):
+    assert is_linear(Forgetful(False, end), X) and not is_linear(Forgetful(True, end), X)
+    assert not is_linear(Forgetful(False, end), X[:8]) and not is_linear(Forgetful(False, end), X.round().astype(int))
+
+
+def test_a_function_that_is_never_called():
+    for called, expected in ((False, "missing-nonlinearity"), (True, None)):
+        model = Forgetful(called, ops.softmax)
+        model(X[:2])
+        model.compile(Adam(0.03), SPARSE)
+        assert first_alarm(model, X, (X[:, 0] * X[:, 1] > 0) * 1) == expected
 
 
 def with_operation():

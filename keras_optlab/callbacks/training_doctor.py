@@ -23,7 +23,7 @@ from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.acts import Act, Acts
 from keras_optlab.training.diagnose import twin_of
 from keras_optlab.training.facts import distributed
-from keras_optlab.training.look import look, seen_outputs
+from keras_optlab.training.look import is_linear, look, seen_outputs
 from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.probe import EXAMPLES, TOO_SLOW, kept, penalty, probe, rates
@@ -297,6 +297,7 @@ class TrainingDoctor(GradientMonitor):
 
         def see():
             facts["outputs"] = seen_outputs(self.model, self._batch[0])
+            facts["linear"] = is_linear(self.model, self._batch[0])
             facts["guess"] = self._guessed()
 
         self._learn(OUTPUTS, see)

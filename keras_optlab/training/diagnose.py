@@ -8,7 +8,7 @@ import numpy as np
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.heads import guess, spread
 from keras_optlab.training import data_facts, instrument
-from keras_optlab.training.look import seen_outputs
+from keras_optlab.training.look import is_linear, seen_outputs
 from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
 from keras_optlab.training.probe import EXAMPLES, TOO_SLOW, kept, probe
@@ -72,7 +72,7 @@ def _examined(model, x, y, validation_data) -> Record:
         if twin is not None:
             attempt("the layers", lambda: record.facts.update(model_facts(twin)))
             if batch is not None and record.facts.get("outputs") == [] and type(twin).train_step is keras.Model.train_step:
-                attempt("the outputs", lambda: record.facts.update(outputs=seen_outputs(twin, batch[0])))
+                attempt("the outputs", lambda: record.facts.update(outputs=seen_outputs(twin, batch[0]), linear=is_linear(twin, batch[0])))
             if not getattr(twin, "compiled", False) or twin.optimizer is None:
                 unreadable.append({"what": "the training", "why": "the model is not compiled: call `model.compile(optimizer, loss)` first"})
             elif batch is not None and not any(f.severity == "error" for f in examine(record)):

@@ -21,6 +21,7 @@ VALUES, ROWS, UNITS, BINS = 1 << 14, 512, 32, 20  # of a layer: numbers drawn, v
 BOUNDS = {"sigmoid": (0, 1), "hard_sigmoid": (0, 1), "tanh": (-1, 1), "hard_tanh": (-1, 1), "softsign": (-1, 1)}
 NEAR = 0.01  # of its range: how close to a bound a function counts as saturated
 FEWEST = 8  # examples from which on units are correlated
+STRAIGHT = 1e-3  # of the deviation of an output: how far it may be off a line that rounding has bent
 LAST = 8  # layers among which those that make the outputs are sought
 WHOLE = (L.RNN, L.TimeDistributed)  # what stands in them is called for each step of a sequence, often traced
 
@@ -87,6 +88,32 @@ def seen_outputs(model, x) -> list[dict]:
         head = {"layer": layer.name, "activation": function_of(layer)} if layer else {"layer": None, "activation": None}
         found.append({"name": name, "shape": [int(n) for n in made.shape[1:]], **head, "end": []})
     return found
+
+
+def is_linear(model, x) -> bool:
+    """Whether one output of a model, before a last sigmoid or softmax, lies in the middle for inputs that lie in the middle of two others."""
+    flat = keras.tree.flatten(x)
+    if len(flat[0]) < 2 * FEWEST or not all(getattr(one, "dtype", np.dtype(int)).kind == "f" for one in flat):
+        return False
+    half = len(flat[0]) // 2
+    middle = keras.tree.map_structure(lambda one: (one[:half] + one[half : 2 * half]) / 2, x)
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+    with restored(model), _no_gradient():
+        given, between = (_numbers(_called(model, one)) for one in (x, middle))
+    if given is None or len(given) != len(flat[0]):
+        return False
+    given, between = (_before_shares(values.astype("float64")) for values in (given, between))
+    off = np.abs((given[:half] + given[half : 2 * half]) / 2 - between).max()
+    return bool(off < STRAIGHT * given.std(0).max())
+
+
+def _before_shares(values: np.ndarray) -> np.ndarray:
+    """What a softmax or a sigmoid has made probabilities of, up to what is the same for each."""
+    with np.errstate(all="ignore"):
+        if values.shape[-1] > 1 and values.min() > 0 and np.allclose(values.sum(-1), 1, atol=1e-4):
+            return np.log(values) - np.log(values).mean(-1, keepdims=True)
+        return np.log(values / (1 - values)) if values.min() > 0 and values.max() < 1 else values
 
 
 def _called(model, x):

@@ -1,6 +1,7 @@
 """Layers with weights that follow each other with nothing between them: together they can do no more than one of them.
 
-Needs: what follows each layer, how much it reads and gives; what the run has brought.
+Needs: what follows each layer, how much it reads and gives, or, in code of the user's own, whether outputs lie in the middle where inputs do; what the run
+has brought.
 Thresholds: where no layer of a model with several, in a row or on branches that are added, has anything but linear ones behind it, a warning at the end of a
 run that has lost no more than ENOUGH of its loss (four such nets lose .33 to .73, their sound programs more), and before `fit` where targets are no numbers,
 for which a linear model may be what is wanted; else an info, as for a single pair.
@@ -21,10 +22,12 @@ def find(record: Record) -> list[Finding]:
     pairs = [layer for layer in layers.values() if layer["into"] in layers and layer["units"] >= min(layer["inputs"], layers[layer["into"]]["units"])]
     linear = bool(record.facts.get("linear"))
     severity = "warning" if linear and _falls_short(record) else "info"
-    if linear and not record.facts.get("row", True) and len(layers) > 2:
+    fewest = 2 if record.facts.get("inputs", {}).get("own") else 3  # two in a graph without a row stand beside each other
+    if linear and not record.facts.get("row", True) and len(layers) >= fewest:
         (first, *_) = layers.values()
-        message = f"None of the {len(layers)} layers with weights has a function behind it, on no branch: the whole model is a single linear one."
-        return [Finding(CODE, severity, first["name"], 0, 0, {"layers": float(len(layers))}, message, 'Put `keras.layers.Activation("relu")` behind each.')]
+        message = f"None of the {len(layers)} layers with weights has a function behind it: the whole model is a single linear one."
+        advice = 'Put a function behind each but the last: `keras.layers.Dense(64, activation="relu")`.'
+        return [Finding(CODE, severity, first["name"], 0, 0, {"layers": float(len(layers))}, message, advice)]
     if not pairs:
         return []
     names = ", ".join(f"`{layer['name']}`" for layer in pairs[:3]) + (f" and {len(pairs) - 3} more" if len(pairs) > 3 else "")
