@@ -1,7 +1,9 @@
 """Rules that read curves and steps, on records made by hand: the sick one, and near misses that must be silent."""
 
+import keras
 import numpy as np
 import pytest
+from keras import layers as L
 
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.curves import curve, pieces
@@ -32,6 +34,7 @@ from keras_optlab.diagnosis.rules import (
     wrong_loss,
 )
 from keras_optlab.training.data_facts import data_facts, heaviest, weights
+from keras_optlab.training.model_facts import model_facts
 
 GUESS = float(np.log(10))
 LAYERS = ("first", "last")
@@ -719,6 +722,12 @@ def test_a_first_step_that_leaves_nothing_of_the_weights(moved, end, expected):
 def test_a_penalty_on_what_a_layer_gives(first, probe, expected):
     made = run({"loss": [110.0, 2.4, 2.38]}, loss=lambda i: 2.4 if i else first, probe=probe, active_penalties=["shrunk"])
     assert said(regularization_too_strong, made) == expected
+
+
+@pytest.mark.parametrize(("limit", "probe", "expected"), [(0.01, FAILED, "warning"), (0.01, FAILED | {"learned": True}, None), (3.0, FAILED, None)])
+def test_weights_that_are_held_small(limit, probe, expected):
+    layers = model_facts(keras.Sequential([L.Input((4,)), L.Dense(8, "relu", kernel_constraint=keras.constraints.MaxNorm(limit)), L.Dense(2)]))["layers"]
+    assert said(regularization_too_strong, run({"loss": [2.3, 2.3, 2.3]}, probe=probe, layers=layers)) == expected
 
 
 def test_a_net_whose_first_layers_stand_while_no_trial_learns():

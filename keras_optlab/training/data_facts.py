@@ -54,8 +54,8 @@ def data_facts(inputs: dict[str, np.ndarray], targets: dict[str, np.ndarray], wh
         "examples", "targets": how many. "whole": whether these are all. "x": for each input `{"name", "shape", "dtype", "min", "max", "mean", "std", "rms",
         "typical", "nonfinite"}`; "typical" is the median over examples of their own root mean squares, the last one the share of NaN and infinity, which the
         others leave out. "y": for each target the same, and "deviation" (from the means of the columns; "std" is that from one mean), "low" and "high" (between
-        which nine tenths lie), "integer" (whether all are whole numbers), "classes" (how many different ones, or columns where each row is one-hot; `None` for none or too many), "largest" (share of the largest class),
-        "one_hot", "row_sum" (least and most sum of a row, where there are several columns).
+        which nine tenths lie), "integer" (whether all are whole numbers), "classes" (how many different ones, or columns where each row is one-hot; `None` for
+        none or too many), "largest" (share of the largest class), "one_hot", "row_sum" (least and most sum of a row, where there are several columns).
     """
     sides = [*inputs.values(), *targets.values()]
     return {

@@ -53,9 +53,10 @@ def model_facts(model) -> dict:
         "layers": for each layer with weights or a rate `{"name", "kind", "activation", "units", "inputs", "into", "rate", "scale", "constant"}`: what follows
         it ("linear" where nothing does, `None` where it is not known), the size of what it gives and of what each unit reads, the layer with weights that reads
         it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one number;
-        "idle_bias" where a batch normalization right behind takes its bias away. "outputs": `{"name", "shape", "layer", "activation", "end"}` of each output;
-        "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all behind it, empty where one of them is not known. "losses": `{"name",
-        "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "over", "decay"}`. "inputs":
+        "idle_bias" where a batch normalization right behind takes its bias away; "limit", the norm above which its kernel's units may not grow. "outputs":
+        `{"name", "shape", "layer", "activation", "end"}` of each output; "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all
+        behind it, empty where one of them is not known. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer":
+        `{"name", "learning_rate", "over", "decay"}`. "inputs":
         `{"treated", "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many
         rows the embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads
         them first, and the same by "name" of several inputs. "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is
@@ -121,6 +122,9 @@ def _layer(layer, readers) -> dict:
         follower = readers.get(id(layer))
         if getattr(layer, "use_bias", False) and function_of(layer) == "linear" and isinstance(follower, L.BatchNormalization) and follower.trainable:
             facts["idle_bias"] = True
+        limit = getattr(getattr(layer, "kernel_constraint", None), "max_value", None)
+        if isinstance(limit, (int, float)):
+            facts["limit"] = float(limit)
         kernel = layer.kernel if layer.built else None
         if kernel is not None and len(kernel.shape) > 1:
             value = keras.ops.convert_to_numpy(kernel).astype("float64")

@@ -1,9 +1,10 @@
-"""The penalty on the weights outweighs what there is to learn.
+"""The penalty on the weights outweighs what there is to learn, or they are held so small that nothing gets through.
 
-Needs: the first loss of a trial training, or of the run where none was needed, and how much of it are penalties.
+Needs: the first loss of a trial training, or of the run where none was needed, and how much of it are penalties; what constraints there are on kernels.
 Thresholds: penalties TIMES the rest (l2 of .1 on a layer of 512 units: 26 times; of 1e-3: a quarter), or HALF of the rest where no trial learned the batch
 or the run stands. Where layers have penalties on what they give and no trial learned the batch, a first loss TIMES that of guessing. Of a run without a trial
 it is an info while it goes on, and a warning where at its end less than WELL of the loss of guessing is gone.
+Where nothing is learned, kernels whose units are held below TIGHT (as Keras draws them, their norms are about 1).
 A weight decay that takes more than DECAYS of the weights away in each step (AdamW as it comes: 4e-6) is a warning where little or nothing was learned.
 Not to be confused with: usual penalties; losses that a model adds for other reasons, such as those of a variational autoencoder.
 """
@@ -15,7 +16,7 @@ from keras_optlab.diagnosis.heads import TRIED, WELL, gained, needed, over, poor
 from keras_optlab.diagnosis.record import Record
 
 CODE = "regularization-too-strong"
-TIMES, HALF, DECAYS = 10.0, 0.5, 0.01
+TIMES, HALF, DECAYS, TIGHT = 10.0, 0.5, 0.01, 0.1
 
 
 def find(record: Record) -> list[Finding]:
@@ -25,6 +26,11 @@ def find(record: Record) -> list[Finding]:
         message = f"Each step takes {decays:.2g} of the weights away, the rate of {optimizer['learning_rate']:.3g} times a decay of {optimizer['decay']:.3g}."
         advice = f"`keras.optimizers.{optimizer['name']}(..., weight_decay=0.01)`."
         return [Finding(CODE, "warning", None, 0, 0, {"decays": decays, "threshold": DECAYS}, message, advice)]
+    limit, layer = min(((one["limit"], one["name"]) for one in record.facts.get("layers", []) if "limit" in one), default=(TIGHT, None))
+    if limit < TIGHT and stuck(record):
+        message = f"The units of `{layer}` are held below a norm of {limit:.3g}; as Keras draws them, it is about 1."
+        advice = "`kernel_constraint=keras.constraints.MaxNorm(3)`."
+        return [Finding(CODE, "warning", layer, 0, 0, {"limit": limit, "threshold": TIGHT}, message, advice)]
     probe, severity, guessed = record.facts.get("probe"), "warning", needed(record)
     if (active := record.facts.get("active_penalties")) and guessed and stuck(record) and len(record) and record.loss[0] > TIMES * guessed:
         message = (
