@@ -219,7 +219,10 @@ def test_a_weight_that_is_unfrozen_later_is_told():
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="strategies are TensorFlow's")
-@pytest.mark.parametrize("make", [lambda: optimizers.SAM(optimizers.SGDW(0.1), rho=0.5), lambda: optimizers.ScheduleFreeAdamW(1e-2)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: optimizers.SAM(optimizers.SGDW(0.1), rho=0.5), pytest.param(lambda: optimizers.ScheduleFreeAdamW(1e-2), marks=pytest.mark.slow)],
+)
 def test_two_replicas_are_one_device(make):
     def net():
         keras.utils.set_random_seed(1)

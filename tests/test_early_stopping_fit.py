@@ -340,6 +340,7 @@ def test_beside_the_monitor():
     assert list(monitor.record.steps) == list(range(128))
 
 
+@slow_here
 def test_weights_in_half_precision_are_kept_and_come_back(tmp_path):
     def half():
         model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2, dtype="bfloat16")])

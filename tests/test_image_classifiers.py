@@ -124,6 +124,7 @@ def test_a_model_without_room_is_infeasible():
     assert issubclass(Infeasible, MemoryError)
 
 
+@pytest.mark.slow
 def test_a_search_meets_the_wall_without_running_into_it(tmp_path):
     class Untrained(ImageClassifier):
         def fit(self, hp, model, *args, **kwargs):

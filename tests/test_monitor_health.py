@@ -6,7 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND
+from conftest import BACKEND, SLOW_HERE
 from keras import layers as L
 from sklearn.datasets import load_digits
 
@@ -147,7 +147,13 @@ OPTIMIZERS = {
     "slow sgd": lambda: keras.optimizers.SGD(1e-3),
     "warm-up": lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.0, 300, warmup_target=0.1, warmup_steps=100)),
 }
-DEFAULT_RUN = [("conv", "adam", 0), ("conv", "sgd", 1), ("mlp", "lion", 0), ("mlp", "adamw", 1), ("batch-normalized 10 layers", "adam", 0)]
+DEFAULT_RUN = [
+    ("conv", "adam", 0),
+    ("conv", "sgd", 1),
+    ("mlp", "lion", 0),
+    ("mlp", "adamw", 1),
+    pytest.param("batch-normalized 10 layers", "adam", 0, marks=SLOW_HERE),
+]
 
 
 def check_healthy(net, name, seed, steps):

@@ -101,6 +101,7 @@ def build(hp, lazy=False):
     return network(keras.optimizers.Adam(0.05), lazy)
 
 
+@pytest.mark.slow
 def test_a_model_without_an_input_shape(settings):
     whole, _ = searched(lambda hp: build(hp, lazy=True), settings, "whole")
     again, epochs = searched(lambda hp: build(hp, lazy=True), settings, "again", ends=(3,))
@@ -268,6 +269,7 @@ def test_copies_that_others_put_into_the_folder_are_no_states(settings):
     assert tuner.epochs == [2] and len(tuner.get_best_models()) == 1
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_read_the_trial_starts_anew(settings, caplog):
     with pytest.raises(KeyboardInterrupt):
         Noted(build, project_name="p", **settings).search(X, Y, validation_data=(X, Y), verbose=0, epochs=4, callbacks=[Ends(3)])
