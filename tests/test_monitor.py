@@ -255,6 +255,88 @@ def test_a_train_step_of_the_users():
     np.testing.assert_allclose(monitor[0].record.update_norm, 0.05 * monitor[0].record.grad_norm, rtol=1e-3)
 
 
+def compiled_whole():
+    """The step itself compiled by the user."""
+    import tensorflow as tf
+
+    return type("Whole", (OwnStep,), {"train_step": tf.function(OwnStep.train_step)})
+
+
+def compiled_inside():
+    """A part of it that holds the optimizer's step."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return type("Inside", (OwnStep,), {"_tensorflow": tf.function(OwnStep._tensorflow)})
+    import jax
+
+    return type("Inside", (OwnStep,), {"_jax": jax.jit(OwnStep._jax, static_argnums=0)})
+
+
+def conditional():
+    """As those do who sum the gradients of several batches."""
+
+    class Conditional(OwnStep):
+        def _tensorflow(self, data):
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                loss = LOSS(data[1], self(data[0], training=True))
+            G = tape.gradient(loss, self.trainable_variables)
+            tf.cond(loss > 0, lambda: [self.optimizer.apply(G, self.trainable_variables), 0][1], lambda: 0)
+            return {"own": loss}
+
+        def _jax(self, state, data):
+            import jax
+
+            tv, ntv, ov, mv = state
+            loss, G = jax.value_and_grad(lambda P: LOSS(data[1], self.stateless_call(P, ntv, data[0], training=True)[0]))(tv)
+            tv, ov = jax.lax.cond(loss > 0, lambda: self.optimizer.stateless_apply(ov, G, tv), lambda: (tv, ov))
+            return {"own": loss}, (tv, ntv, ov, mv)
+
+    return Conditional
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs each step as it is written")
+@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize("make", [compiled_whole, compiled_inside, conditional])
+def test_a_train_step_with_functions_of_its_own(make, eagerly):
+    if make is compiled_whole and BACKEND == "jax":
+        pytest.skip("`fit` compiles the step on JAX")
+    ended = []
+    for monitor in ([], [GradientMonitor(every=1)]):
+        keras.utils.set_random_seed(0)
+        model = make()()
+        model.compile(keras.optimizers.SGD(0.05), LOSS, run_eagerly=eagerly)
+        again(model, monitor)
+        ended.append(values(model))
+    assert same(*ended) and int(model.optimizer.iterations) == 6
+    codes = [f.code for f in monitor[0].findings]
+    assert len(monitor[0].record) == 6 and not codes or len(monitor[0].record) == 0 and codes == ["unreadable"]
+    assert len(monitor[0].record) or make is not compiled_whole
+
+
+def test_logs_in_parts_and_errors_of_the_users_own():
+    class Parts(OwnStep):
+        fails = False
+
+        def train_step(self, *args):
+            if self.fails:
+                raise RuntimeError("of the user's own")
+            logs = super().train_step(*args)
+            parts = lambda one: {"loss": {"a": one["own"]}}
+            return (parts(logs[0]), logs[1]) if BACKEND == "jax" else parts(logs)
+
+    model, monitor = Parts(), GradientMonitor(every=1)
+    model.compile("sgd", LOSS)
+    again(model, [monitor])
+    assert len(monitor.record) == 6 and np.isnan(monitor.record.loss).all()
+    model, model.fails = Parts(), True
+    model.compile("sgd", LOSS)
+    with pytest.raises(RuntimeError, match="of the user's own"):
+        again(model, [GradientMonitor(every=1)])
+
+
 def test_first_step_of_each_fit_and_the_steps_after():
     monitor, model = GradientMonitor(every=4), plain_net()
     fit(model, None, [monitor], x=X[:80], y=Y[:80])  # 5 steps, every one of the first 4

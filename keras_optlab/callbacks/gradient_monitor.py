@@ -52,7 +52,7 @@ class GradientMonitor(keras.callbacks.Callback):
     """
 
     async_safe = True  # it does nothing at the end of a batch
-    reads = tuple(rule.CODE for rule in OF_GRADIENTS)
+    reads = (*(rule.CODE for rule in OF_GRADIENTS), "unreadable")
 
     def __init__(self, every: int = 100, ignore=()):
         super().__init__()
@@ -146,8 +146,16 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def _leave(self):
         if self._switch is not None:
+            if why := self._switch.measuring.failure:
+                self._cannot_read("the gradients", why)
             instrument.leave(self._switch, self)
             self._switch = None
+
+    def _cannot_read(self, what: str, why: str):
+        unreadable = self._record.facts.setdefault("unreadable", [])
+        if what not in [one["what"] for one in unreadable]:
+            unreadable.append({"what": what, "why": why})
+            self._unseen = True
 
     def _listen(self):
         self._switch = instrument.listen(self.model, self)
@@ -208,7 +216,8 @@ class GradientMonitor(keras.callbacks.Callback):
 
 
 def _loss(logs) -> float:
-    if not isinstance(logs, dict) or "loss" not in logs:
+    shown = logs.get("loss") if isinstance(logs, dict) else None
+    if shown is None or keras.tree.is_nested(shown):
         return math.nan
-    loss = float(np.mean(keras.ops.convert_to_numpy(logs["loss"])))
+    loss = float(np.mean(keras.ops.convert_to_numpy(shown)))
     return loss if math.isfinite(loss) else math.inf

@@ -21,7 +21,7 @@ from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.acts import Act, Acts
-from keras_optlab.training.diagnose import twin_of
+from keras_optlab.training.diagnose import reason, twin_of
 from keras_optlab.training.facts import distributed
 from keras_optlab.training.look import is_linear, look, seen_outputs
 from keras_optlab.training.memory import memory_facts
@@ -87,7 +87,7 @@ class TrainingDoctor(GradientMonitor):
         self._acts, self._rows = Acts(ignore) if act else None, 32  # examples of a batch
         self._patient, self._batch, self._start, self._tried = None, None, None, False
         self._before = None  # weights that a step of the user's own is to change
-        self._guessed = lambda: None  # what guessing the targets would bring, with what is known of the outputs
+        self._targets = None  # the targets, where they are a single array, and what each example counts
         self._classes = Counter()  # measured batches by the class that all their examples are of
         self._alone = False  # in a loop that calls no callback
         self._begun, self._looking, self._one_look = None, 0.0, FIRST  # when the first fit began; seconds of all looks, and of one
@@ -228,8 +228,8 @@ class TrainingDoctor(GradientMonitor):
         self._drain(whole=False)
         self._weigh()
         self._record.facts["epochs"] = len(self._record.logs.get("loss", []))  # it may have been stopped early
-        if not self.model.compiled and NOT_COMPILED not in self._record.facts.setdefault("unreadable", []):
-            self._record.facts["unreadable"].append(NOT_COMPILED)
+        if not self.model.compiled:
+            self._cannot_read(**NOT_COMPILED)
         self._learn("what the step of your own has changed", self._compare)
         self._unseen = True
         so_far, last = self._so_far(), {name: values[-1] for name, values in self._record.logs.items() if values}
@@ -250,7 +250,7 @@ class TrainingDoctor(GradientMonitor):
         for name in ("probe", "data", "batches", "validation", "guess", "penalty", "memory", "accumulates", "unreadable"):
             facts.pop(name, None)
         self._classes = Counter()
-        self._patient, self._batch, self._tried, self._guessed = self.model.optimizer, None, False, lambda: None
+        self._patient, self._batch, self._tried, self._targets = self.model.optimizer, None, False, None
         if self._acts:
             self._learn(ACTS, lambda: self._acts.begin(self.model))
         self._learn("the layers", lambda: facts.update(model_facts(self.model)))
@@ -298,7 +298,7 @@ class TrainingDoctor(GradientMonitor):
         def see():
             facts["outputs"] = seen_outputs(self.model, self._batch[0])
             facts["linear"] = is_linear(self.model, self._batch[0])
-            facts["guess"] = self._guessed()
+            facts["guess"] = self._guess()
 
         self._learn(OUTPUTS, see)
         self._unseen = True
@@ -311,19 +311,21 @@ class TrainingDoctor(GradientMonitor):
         if len(targets) == 1:
             (target,) = targets.values()
             weights = data_facts.weights(target, class_weight, sample_weight)
-            self._guessed = lambda: guess(self._record, target, weights)
-            facts["guess"] = self._guessed()
+            self._targets = target, weights
+            facts["guess"] = self._guess()
             if weights is not None:
                 facts["data"]["y"][0]["heaviest"] = data_facts.heaviest(target, weights)
+
+    def _guess(self) -> float | None:
+        """What guessing the targets would bring, with what is known of the outputs."""
+        return guess(self._record, *self._targets) if self._targets else None
 
     def _learn(self, what: str, look):
         """A training must not end for something that is only to be looked at."""
         try:
             look()
         except Exception as error:
-            unreadable = self._record.facts.setdefault("unreadable", [])
-            if what not in [one["what"] for one in unreadable]:
-                unreadable.append({"what": what, "why": f"{type(error).__name__}: {error}"[:300]})
+            self._cannot_read(what, reason(error))
 
     def _weigh(self):
         """Penalties on weights, at the beginning and now."""

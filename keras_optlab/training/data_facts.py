@@ -99,7 +99,7 @@ def weights(y, class_weight=None, sample_weight=None) -> np.ndarray | None:
     if class_weight:
         y = np.asarray(y)
         y = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y))
-        return np.array([class_weight.get(int(label), 1.0) for label in y])
+        return np.array([class_weight.get(int(label), 1.0) if np.isfinite(label) else 1.0 for label in y])
     return None if sample_weight is None or np.ndim(sample_weight) != 1 else np.asarray(sample_weight)
 
 

@@ -55,7 +55,7 @@ def _examined(model, x, y, validation_data) -> Record:
         except data_facts.Unreadable as error:
             unreadable.append({"what": what, "why": str(error)})
         except Exception as error:  # anything may be wrong with what is given: that it could not be examined is what is told
-            unreadable.append({"what": what, "why": _reason(error)})
+            unreadable.append({"what": what, "why": reason(error)})
 
     unreadable += [{"what": "what `fit` would do", "why": why} for name, side in (("x", x), ("y", y)) if (why := data_facts.refused(name, side))]
     given = attempt("the data", lambda: data_facts.read(x, y))
@@ -137,7 +137,7 @@ def _built(model, batch) -> keras.Model:
         return model
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """An error in one line, without what Keras wraps around it."""
     text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
     text = re.sub(r"^Exception encountered when calling [^\n]*\n+", "", text).split("\n\nArguments received by")[0]

@@ -27,6 +27,7 @@ else:
     import jax
 
 STATISTICS = 5  # per weight: gradient norm (-1: no gradient), weight norm, update norm, share of zeros, share of non-finite entries
+INSIDE = "the training step calls the optimizer inside a function that is compiled by itself, or in one branch of a condition"
 TWIN = "_keras_optlab_measuring"
 FOLDED = ("Add", "AddN", "AddV2", "Cast", "Identity", "Mul", "Neg", "RealDiv", "Reshape", "Sub")  # TensorFlow's operations that it folds into others
 Measured = namedtuple("Measured", "logs sample")
@@ -155,11 +156,17 @@ def measuring_function(model):
 
 
 class _Measuring:
-    """Takes what the plain train function takes. Returns what it returns, and the sample: row and counts, empty where the step did not call the optimizer."""
+    """Takes what the plain train function takes. Returns what it returns, and the sample: row and counts, empty where the step did not call the optimizer.
+
+    Attributes:
+        failure: why a step cannot be measured, `None` where it can. Then the plain function goes on alone.
+    """
 
     def __init__(self, model):
         self.model, self.plain, self.own = model, model.train_function, model.train_step
-        self.weights, self.described = [], None
+        if inner := getattr(type(model).train_step, "python_function", None):  # a tf.function, of which nothing could be taken out
+            self.own = partial(inner, model)
+        self.weights, self.described, self.failure = [], None, None
         if BACKEND == "jax":
             self.function = jax.jit(self.look) if model.jit_compile and not model.run_eagerly else self.look
             return
@@ -171,7 +178,7 @@ class _Measuring:
             model.train_function = self.plain
 
     def train_step(self, data):
-        _caught.sample = ()
+        _caught.sample, _caught.graph = (), _graph()
         logs = self.own(data)
         measured, _caught.sample = Measured(logs, (*_caught.sample, data) if _caught.sample and self.alone() else _caught.sample), None
         return measured
@@ -187,13 +194,21 @@ class _Measuring:
         return sample
 
     def __call__(self, *args):
+        if self.failure:
+            return self.plain(*args), ()
         return self.beside(*args) if BACKEND == "jax" else self.instead(*args)
 
     def instead(self, *args):
         optimizer = self.model.optimizer
         step = {"train_step": self.train_step} if BACKEND == "torch" else {}  # PyTorch's train function looks the step up at each call
         with _swapped(optimizer, apply=partial(self.apply, optimizer.apply)), _swapped(self.model, **step):
-            out = self.function(*args)
+            try:
+                out = self.function(*args)
+            except Exception as error:
+                if not _came_of_tracing(error, self.model):
+                    raise
+                self.failure = f"{type(error).__name__}: {error}"[:300]
+                return self.plain(*args), ()
         return out if isinstance(out, Measured) else Measured(out, ())  # a train function of the user's that does not call `train_step`
 
     def beside(self, state, iterator):
@@ -204,7 +219,12 @@ class _Measuring:
             _, state = self.plain(state, iter(before))
         optimizer = self.model.optimizer
         with _swapped(optimizer, stateless_apply=partial(self.stateless_apply, optimizer.stateless_apply)):
-            sample = self.function(state, last)
+            try:
+                sample = self.function(state, last)
+            except Exception as error:  # if the step itself is at fault, the plain one raises it again
+                sample, self.failure = (), f"{type(error).__name__}: {error}"[:300]
+        if any(isinstance(one, jax.core.Tracer) for one in sample):
+            sample, self.failure = (), INSIDE
         return self.plain(state, iter([last])), (*sample, last) if sample else sample
 
     def facts(self) -> list[dict]:
@@ -214,6 +234,9 @@ class _Measuring:
     def apply(self, apply, grads, trainable_variables=None):
         optimizer = self.model.optimizer
         if getattr(_caught, "sample", None) != ():  # the optimizer is called a second time, or outside the step
+            return apply(grads, trainable_variables)
+        if _caught.graph is not _graph():  # whose tensors do not get out
+            self.failure = INSIDE
             return apply(grads, trainable_variables)
         grads = list(grads)
         weights = list(seams.trainable_variables(optimizer) if trainable_variables is None else trainable_variables)
@@ -240,6 +263,15 @@ class _Measuring:
     def keep(self, weights, G, old, new, rate, before, after):
         self.weights, self.described = weights, None
         _caught.sample = (_statistics(G, old, new, rate), ops.reshape(ops.stack([before, after]), (1, 2)))
+
+
+def _graph():
+    return tf.compat.v1.get_default_graph() if BACKEND == "tensorflow" else None
+
+
+def _came_of_tracing(error: Exception, model) -> bool:
+    """Whether an error came before anything was computed, so that the plain function can be called: if the step itself is at fault, it raises it again."""
+    return BACKEND == "tensorflow" and not model.run_eagerly and not isinstance(error, tf.errors.OpError)
 
 
 @contextlib.contextmanager
