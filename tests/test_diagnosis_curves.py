@@ -7,7 +7,7 @@ from keras import layers as L
 
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.curves import curve, pieces
-from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, guess, spread, stands
+from keras_optlab.diagnosis.heads import LEARNED, WELL, floor, gained, guess, spread, stands
 from keras_optlab.diagnosis.rules import (
     FOLLOWS_FROM,
     RULES,
@@ -555,6 +555,24 @@ def test_guessing_counts_what_examples_weigh():
     assert heaviest(labels, weights(labels, {0: 1.0, 1: 24.0})) == pytest.approx(0.5) and heaviest(labels, 0 * halves) == 0
 
 
+@pytest.mark.parametrize("weight", [None, 3.0])
+@pytest.mark.parametrize("rows", [False, True])
+def test_what_soft_targets_leave_is_not_there_to_be_learned(rows, weight):
+    shares = np.random.default_rng(0).uniform(0.05, 0.95, 400)
+    targets, loss = (np.stack([shares, 1 - shares], 1), "categorical_crossentropy") if rows else (shares, "binary_crossentropy")
+    facts = of_numbers(targets) | {"losses": [{"name": loss, "from_logits": False}]}
+    facts["outputs"] = [HEAD["outputs"][0] | {"shape": [2] if rows else [1], "activation": "softmax" if rows else "sigmoid"}]
+    weights = None if weight is None else np.full(400, weight)
+    least = (weight or 1) * float(-(shares * np.log(shares) + (1 - shares) * np.log(1 - shares)).mean())
+    assert floor(run(**facts), targets, weights) == pytest.approx(least)
+    facts |= {"guess": guess(run(**facts), targets, weights), "floor": least}
+    ended = lambda loss: run({"loss": [0.7 * (weight or 1), *[loss] * 12]}, loss=0.7 * (weight or 1), **facts)
+    perfect, nothing = ended(1.001 * least), ended(least + facts["guess"])
+    assert gained(perfect) > 0.9 and abs(gained(nothing)) < LEARNED
+    assert not underfitting.find(perfect) and underfitting.find(nothing)
+    assert floor(run(), np.arange(10)) == 0.0  # classes
+
+
 def test_a_batch_has_a_spread_of_its_own():
     targets = np.linspace(-3, 3, 100)
     made = run(**of_numbers(targets))
@@ -605,6 +623,7 @@ def test_a_loss_that_falls_while_less_and_less_is_right(right, losses, facts, ex
 
 def turning(agreement, shape, activation="linear", loss=(2.0, 1.0, 0.1), embeds=False):
     outputs, vectors = [HEAD["outputs"][0] | {"shape": shape, "activation": activation}], LABELS | {"shape": shape, "integer": False, "classes": None}
+    vectors |= {"min": 0.0, "max": 1.0} if activation == "sigmoid" else {}
     made = run({"loss": loss}, losses=[None], outputs=outputs, data={"examples": 500, "whole": True, "x": [], "y": [LABELS if embeds else vectors]})
     made.add_look(380, {"examples": 64, "layers": {}, "batch_norm": {}, "predictions": {"spread": 0.2, "agreement": agreement}})
     return made
@@ -630,7 +649,7 @@ def test_predictions_that_turn_away_from_the_targets(made, expected):
 def test_a_critic_may_go_below_zero():
     critic = {"outputs": [HEAD["outputs"][0] | {"shape": [1], "activation": "linear"}]}
     of = lambda low: critic | {"data": {"examples": 500, "whole": True, "x": [], "y": [BITS | {"min": low}]}}
-    assert [said(wrong_loss, run({"loss": [-0.02, -0.1, -0.2, -0.4]}, losses=[None], **of(low))) for low in (-1.0, 0.0)] == [None, "warning"]
+    assert [said(wrong_loss, run({"loss": [-0.02, -1.0, -2.2, -4.4]}, losses=[None], **of(low))) for low in (-1.0, 0.0)] == [None, "warning"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 from keras_optlab import report as page
 from keras_optlab.callbacks.gradient_monitor import RECENT, GradientMonitor
 from keras_optlab.diagnosis import TrainingWarning, examine
-from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, guess, over, spread
+from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, floor, gained, guess, over, spread
 from keras_optlab.diagnosis.rules import RULES, STATIC, input_bound, ordered
 from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
@@ -170,7 +170,8 @@ class TrainingDoctor(GradientMonitor):
         if self._acts:
             self._learn(ACTS, lambda: self._acts.go_on(self.model))
             if self._begins and self._so_far() <= LEARNED:
-                self._act(lambda: self._acts.stop_for_form(self.model, self.findings, epoch, self._done()))
+                ends = [finding for finding in self.findings if finding.code == "wrong-head"]  # which no loss that falls makes good
+                self._act(lambda: self._acts.stop_for_form(self.model, ends, epoch, self._done()))
         if self._begins:
             facts, known = self._record.facts, len(self._record.logs.get("loss", []))
             facts["epochs"], self._begins = known + (self.params or {}).get("epochs", 0) - epoch, False
@@ -247,7 +248,7 @@ class TrainingDoctor(GradientMonitor):
         if not (self.model.built and self.model.compiled) or self.model.optimizer is self._patient:
             return
         facts = self._record.facts
-        for name in ("probe", "data", "batches", "validation", "guess", "penalty", "memory", "accumulates", "unreadable"):
+        for name in ("probe", "data", "batches", "validation", "guess", "floor", "penalty", "memory", "accumulates", "unreadable"):
             facts.pop(name, None)
         self._classes = Counter()
         self._patient, self._batch, self._tried, self._targets = self.model.optimizer, None, False, None
@@ -298,7 +299,7 @@ class TrainingDoctor(GradientMonitor):
         def see():
             facts["outputs"] = seen_outputs(self.model, self._batch[0])
             facts["linear"] = is_linear(self.model, self._batch[0])
-            facts["guess"] = self._guess()
+            self._guess()
 
         self._learn(OUTPUTS, see)
         self._unseen = True
@@ -307,18 +308,23 @@ class TrainingDoctor(GradientMonitor):
         facts = self._record.facts
         self._batch = data_facts.some(x, y, EXAMPLES)
         inputs, targets, _ = data_facts.read(x, y)
+        counts = None if sample_weight is None or np.ndim(sample_weight) != 1 else np.asarray(sample_weight) != 0
+        if counts is not None and counts.any() and not counts.all():  # what is to be left out may hold anything
+            inputs, targets = ({name: array[counts] for name, array in side.items()} for side in (inputs, targets))
+            sample_weight = np.asarray(sample_weight)[counts]
         facts["data"] = data_facts.data_facts(inputs, targets, whole)
         if len(targets) == 1:
             (target,) = targets.values()
             weights = data_facts.weights(target, class_weight, sample_weight)
             self._targets = target, weights
-            facts["guess"] = self._guess()
+            self._guess()
             if weights is not None:
-                facts["data"]["y"][0]["heaviest"] = data_facts.heaviest(target, weights)
+                facts["data"]["y"][0] |= {"heaviest": data_facts.heaviest(target, weights), "weight": float(np.mean(weights))}
 
-    def _guess(self) -> float | None:
-        """What guessing the targets would bring, with what is known of the outputs."""
-        return guess(self._record, *self._targets) if self._targets else None
+    def _guess(self):
+        """What guessing the targets would bring, with what is known of the outputs, and what the targets leave."""
+        if self._targets:
+            self._record.facts |= {"guess": guess(self._record, *self._targets), "floor": floor(self._record, *self._targets)}
 
     def _learn(self, what: str, look):
         """A training must not end for something that is only to be looked at."""
@@ -406,7 +412,8 @@ class TrainingDoctor(GradientMonitor):
             warnings.warn(f"{sentence} Silence with `TrainingDoctor(act=False)`.", TrainingWarning, stacklevel=3)
 
     def _mend(self, epoch: int) -> list[str]:
-        told = self._acts.stop_for_form(self.model, self.findings, epoch, self._done()) if self._so_far() <= LEARNED else []
+        nothing = self._so_far() <= LEARNED and self._stands()
+        told = self._acts.stop_for_form(self.model, self.findings, epoch, self._done()) if nothing else []
         if told:
             return told
         present = copy.copy(self._record.present().tail(RECENT))
@@ -427,10 +434,10 @@ class TrainingDoctor(GradientMonitor):
         self._learn("other rates", lambda: found.update(rates(self.model, *self._batch, values, factors, self._rows, *self._of_batch())))
         return found or None
 
-    def _of_batch(self) -> tuple[float | None, float | None]:
-        """Guess and spread of the fixed batch, whose targets may lie closer together than all do."""
+    def _of_batch(self) -> tuple[float | None, float | None, float]:
+        """Guess, spread and floor of the fixed batch, whose targets may lie closer together than all do."""
         targets = next(iter(keras.tree.flatten(self._batch[1])), None)
-        return guess(self._record, targets), spread(self._record, targets)
+        return tuple(of(self._record, targets) for of in (guess, spread, floor))
 
     def _try(self):
         if self._tried or self._start is None or self._batch is None or any(f.severity == "error" and f.code in STATIC for f in self.findings):
@@ -438,12 +445,12 @@ class TrainingDoctor(GradientMonitor):
         self._tried = True
 
         def trial():
-            guessed, spread_ = self._of_batch()
+            guessed, spread_, least = self._of_batch()
             guessed = guessed or (spread_ if over(self._record) else None)  # numbers are given time to come down from any height
             with kept(self.model):
                 for variable, value in zip(self.model.variables, self._start, strict=True):
                     variable.assign(value)
-                shown = probe(self.model, *self._batch, guess=guessed, spread=spread_)
+                shown = probe(self.model, *self._batch, guess=guessed, spread=spread_, floor=least)
             if shown["learned"] or shown["verdicts"]:
                 self._record.facts["probe"] = shown
             else:

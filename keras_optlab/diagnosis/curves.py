@@ -2,24 +2,23 @@
 
 import numpy as np
 
-from keras_optlab.diagnosis.heads import needed
+from keras_optlab.diagnosis.heads import beside, needed
 from keras_optlab.diagnosis.record import Record
 
 ACCURACIES = ("accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy")
 
 
 def curve(record: Record, name: str) -> np.ndarray:
-    """(epochs,): one number of the logs, losses without the penalties on weights; empty where it is not there for every epoch, or not finite."""
+    """(epochs,): one number of the logs, losses without what is not to be learned in them; empty where it is not there for every epoch, or not finite."""
     values = np.array(record.logs.get(name, []), "float64")
     if len(values) != len(record.logs.get("loss", [])) or not np.isfinite(values).all():
         return np.zeros(0)
-    penalties = record.facts.get("penalty", (0.0, 0.0)) if name in ("loss", "val_loss") else (0.0, 0.0)
-    return values - np.linspace(*penalties, len(values))
+    return values - np.linspace(*beside(record), len(values)) if name in ("loss", "val_loss") else values
 
 
 def begun(record: Record) -> float:
     """The loss that a run has to get below: that of the first samples, of which a single one may be of one easy example, or of guessing where that is less."""
-    first = [loss - record.facts.get("penalty", (0.0, 0.0))[0] for loss in record.loss[:3] if np.isfinite(loss)]
+    first = [loss - beside(record)[0] for loss in record.loss[:3] if np.isfinite(loss)]
     return min(max(first, default=np.inf), needed(record) or np.inf)
 
 
@@ -68,10 +67,10 @@ def accuracies(record: Record) -> tuple[np.ndarray, np.ndarray, float]:
     return curve(record, name), curve(record, f"val_{name}"), (len(targets) == 1 and targets[0].get("largest")) or 0.5
 
 
-def movement(record: Record) -> np.ndarray:
-    """(applied samples,): update over weight norm of the layer that moves most, of those with a kernel that did not start at zero."""
+def movement(record: Record, share: float = 1.0) -> np.ndarray:
+    """(applied samples,): update over weight norm of the layer that moves most, of those with a kernel that did not start at zero; or of another share."""
     matrices = record.matrices()
     with np.errstate(all="ignore"):
         moved = record.per_layer("update_norm", matrices) / record.per_layer("weight_norm", matrices)
     moved = np.where(np.isfinite(moved), moved, 0)[record.applied()]
-    return moved.max(1) if moved.size else np.zeros(0)
+    return np.quantile(moved, share, axis=1, method="lower") if moved.size else np.zeros(0)

@@ -14,6 +14,7 @@ DISTANCE = ("mean_squared_error", "mean_absolute_error", "mean_squared_logarithm
 TRIED = 50  # steps after which a run that has brought nothing is stuck
 LEARNED, WELL = 0.1, 0.5  # share of the loss that must be gone, for something and for much to be learned
 LARGE = 100.0
+ROUNDING = 1e-3  # of what soft targets leave: less above it is nothing
 FALLING = 0.95  # of the loss of the epoch before: a run that may yet come below guessing
 SHARES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")  # functions that give probabilities
 
@@ -28,7 +29,7 @@ class Head(NamedTuple):
         activation: function that it ends with, "linear" for none, `None` where it is not known.
         loss: name of Keras' loss, or `None`.
         from_logits: whether the loss brings the function along.
-        target: facts of its targets, or `None`.
+        target: facts of its targets, or `None`; without the class that the loss ignores where it is the lowest or the highest.
         places: how many such vectors it gives for each example, such as steps of a sequence; `None` where it is not known.
     """
 
@@ -64,6 +65,8 @@ def heads(record: Record) -> list[Head]:
     for i, output in enumerate(outputs):
         loss = losses[i] if len(losses) == len(outputs) else None
         target = targets[i] if len(targets) == len(outputs) and targets[i] and targets[i].get("max") is not None else None
+        if target and loss and loss.get("ignored") in (target["min"], target["max"]):
+            target = target | ({"min": 0.0} if target["min"] < 0 else {"max": float(output["shape"][-1] - 1)} if target["max"] >= output["shape"][-1] else {})
         shape, name = output["shape"], f"output `{output['name']}`" if len(outputs) > 1 else "the model"
         places = None if None in shape[:-1] else math.prod(shape[:-1])
         found.append(
@@ -87,10 +90,16 @@ def gained(record: Record) -> float | None:
     logged = [loss if math.isfinite(loss) else math.inf for loss in record.logs.get("loss", [])]
     if not sampled and not logged:
         return None
-    first, last = record.facts.get("penalty", (0.0, 0.0))
+    first, last = beside(record)
     guessed, now = spread(record), (logged or sampled)[-1] - last
     share = share_gained((sampled or logged)[0] - first, now, record.facts.get("guess"), guessed)
     return share if guessed is None or now <= (1 - LEARNED) * guessed else min(share, _share(guessed, now))  # whatever height numbers have fallen from
+
+
+def beside(record: Record) -> tuple[float, float]:
+    """What is in the first loss and in the last one without being there to be learned: penalties on weights, and what soft targets leave."""
+    (first, last), floor = record.facts.get("penalty", (0.0, 0.0)), record.facts.get("floor") or 0.0
+    return first + floor, last + floor
 
 
 def share_gained(first: float, now: float, guess: float | None, spread: float | None) -> float:
@@ -147,7 +156,8 @@ def spread(record: Record, targets=None) -> float | None:
         return None
     known = found[0].target
     deviation = known.get("deviation", known.get("std")) if targets is None else float(np.sqrt(np.var(targets, 0).mean()))
-    return {"mean_squared_error": deviation**2, "mean_absolute_error": 0.8 * deviation}.get(found[0].loss) if deviation else None
+    weight = known.get("weight", 1.0) if targets is None else 1.0
+    return {"mean_squared_error": weight * deviation**2, "mean_absolute_error": weight * 0.8 * deviation}.get(found[0].loss) if deviation else None
 
 
 def large_targets(record: Record) -> float | None:
@@ -162,7 +172,9 @@ def needed(record: Record) -> float | None:
 
 
 def guess(record: Record, targets, weights=None) -> float | None:
-    """The crossentropy that is reached by knowing only how often each class is there; `None` where the loss is none, or the examples are all of one class.
+    """The crossentropy that is reached by knowing only how often each class is there, above that of whoever knows the targets (`floor`).
+
+    `None` where the loss is none, or the examples are all of one class.
 
     Args:
         record: whose facts name the loss.
@@ -185,5 +197,32 @@ def guess(record: Record, targets, weights=None) -> float | None:
         counted = np.repeat(counted, len(rows) // len(values))
         shares = np.average(rows, 0, counted)
         shares = np.clip(np.stack([shares, 1 - shares]) if head.loss in BINARY else shares, 0, 1)
-    entropies = -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0)
-    return float(counted.mean() * entropies.sum(0).mean()) or None
+    least = floor(record, targets, weights)
+    guessed = float(counted.mean() * _entropies(shares).sum(0).mean()) - least
+    return guessed if guessed > ROUNDING * least else None
+
+
+def floor(record: Record, targets, weights=None) -> float:
+    """The crossentropy of whoever knows targets that are shares themselves; 0 for classes.
+
+    Args:
+        record, targets, weights: as in `guess`.
+    """
+    found, values = heads(record), np.asarray(targets, "float64")
+    if len(found) != 1 or found[0].loss not in (*ONE_HOT, *BINARY) or not found[0].target or values.min() < 0 or values.max() > 1:
+        return 0.0
+    each = _entropies(np.stack([values, 1 - values])).sum(0) if found[0].loss in BINARY else _entropies(values).sum(-1)
+    counted = np.ones(len(values)) if weights is None else np.asarray(weights, "float64")
+    return float((each.reshape(len(values), -1).mean(1) * counted).mean())
+
+
+def _entropies(shares):
+    return -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0)
+
+
+def at_rate(record: Record, rate: float) -> str:
+    """Code that gives the optimizer another rate; one with a schedule does not take it while it trains."""
+    optimizer = record.facts.get("optimizer") or {}
+    if optimizer.get("scheduled"):
+        return f"`model.compile({optimizer['name']}({rate:.1g}), ...)` instead of the schedule"
+    return f"`model.optimizer.learning_rate = {rate:.1g}`"

@@ -105,7 +105,8 @@ class Acts:
             Sentences to tell.
         """
         loss = _typical(record)
-        learned = share_gained(record.loss[0] if record.loss else record.logs["loss"][0], loss, record.facts.get("guess"), spread(record)) > LEARNED
+        first, least = (record.loss or record.logs["loss"])[0], record.facts.get("floor", 0.0)
+        learned = share_gained(first - least, loss - least, record.facts.get("guess"), spread(record)) > LEARNED
         lost = not (math.isfinite(loss) and steering.finite(model))
         told, watched, level = [], self._watched, 0
         if watched:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_optlab.diagnosis import Finding, Record, examine
-from keras_optlab.diagnosis.heads import guess, spread
+from keras_optlab.diagnosis.heads import floor, guess, spread
 from keras_optlab.training import data_facts, instrument
 from keras_optlab.training.look import is_linear, seen_outputs
 from keras_optlab.training.memory import memory_facts
@@ -78,8 +78,9 @@ def _examined(model, x, y, validation_data) -> Record:
             elif batch is not None and not any(f.severity == "error" for f in examine(record)):
                 inputs, targets = (next(iter(keras.tree.flatten(side)), None) for side in batch)
                 attempt("the memory", lambda: record.facts.update(memory=memory_facts(twin, len(inputs))))
-                attempt("the targets", lambda: record.facts.update(guess=guess(record, targets)))
-                trial = lambda: probe(twin, *batch, _Listener(record), record.facts.get("guess"), spread(record, targets))
+                attempt("the targets", lambda: record.facts.update(guess=guess(record, targets), floor=floor(record, targets)))
+                known = record.facts.get("guess"), spread(record, targets), record.facts.get("floor", 0.0)
+                trial = lambda: probe(twin, *batch, _Listener(record), *known)
                 if record.facts.get("memory") and record.facts["memory"]["needed"] > record.facts["memory"]["free"]:
                     unreadable.append({"what": "the training", "why": "a trial may take more memory than is free"})
                 else:

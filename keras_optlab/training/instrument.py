@@ -10,6 +10,7 @@ import threading
 from collections import namedtuple
 from functools import partial
 from itertools import islice
+from types import GeneratorType
 
 import keras
 import numpy as np
@@ -201,14 +202,17 @@ class _Measuring:
     def instead(self, *args):
         optimizer = self.model.optimizer
         step = {"train_step": self.train_step} if BACKEND == "torch" else {}  # PyTorch's train function looks the step up at each call
+        given = [*args[0]] if isinstance(args[0], GeneratorType) else None  # of `train_on_batch`, which a step that fails would have used up
+        arguments = lambda: args if given is None else (iter(given),)
         with _swapped(optimizer, apply=partial(self.apply, optimizer.apply)), _swapped(self.model, **step):
             try:
-                out = self.function(*args)
+                out = self.function(*arguments())
             except Exception as error:
                 if not _came_of_tracing(error, self.model):
                     raise
-                self.failure = f"{type(error).__name__}: {error}"[:300]
-                return self.plain(*args), ()
+                self.failure, out = f"{type(error).__name__}: {error}"[:300], None
+        if out is None:
+            return self.plain(*arguments()), ()
         return out if isinstance(out, Measured) else Measured(out, ())  # a train function of the user's that does not call `train_step`
 
     def beside(self, state, iterator):

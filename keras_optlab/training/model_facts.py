@@ -55,8 +55,8 @@ def model_facts(model) -> dict:
         it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one number;
         "idle_bias" where a batch normalization right behind takes its bias away; "limit", the norm above which its kernel's units may not grow. "outputs":
         `{"name", "shape", "layer", "activation", "end"}` of each output; "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all
-        behind it, empty where one of them is not known. "losses": `{"name", "from_logits"}` of each, or `None` where a loss is not Keras' own. "optimizer":
-        `{"name", "learning_rate", "over", "decay"}`. "inputs":
+        behind it, empty where one of them is not known. "losses": `{"name", "from_logits"}` of each, "ignored" for a class that it leaves out, or `None`
+        where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "scheduled", "over", "decay"}`. "inputs":
         `{"treated", "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many
         rows the embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads
         them first, and the same by "name" of several inputs. "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is
@@ -111,8 +111,10 @@ def _optimizer(optimizer) -> dict | None:
     if optimizer is None:
         return None
     rate, over = rate_of(optimizer)
-    decay = with_rate(optimizer.get_config()).get("weight_decay")
-    return {"name": type(optimizer).__name__, "learning_rate": rate, "over": over, "decay": decay if isinstance(decay, (int, float)) else None}
+    given = with_rate(optimizer.get_config())
+    decay, scheduled = given.get("weight_decay"), isinstance(given["learning_rate"], dict)
+    facts = {"name": type(optimizer).__name__, "learning_rate": rate, "scheduled": scheduled, "over": over}
+    return facts | {"decay": decay if isinstance(decay, (int, float)) else None}
 
 
 def _layer(layer, readers) -> dict:
@@ -194,7 +196,8 @@ def _head(makers, x) -> dict:
         (x,) = keras.tree.flatten(layer.input)
         layer = makers.get(id(x))
     if isinstance(layer, (*WEIGHTED, *FUNCTIONS)):
-        return {"layer": layer.name, "activation": function_of(layer)}
+        across = isinstance(layer, L.Softmax) and layer.axis not in (-1, len(x.shape) - 1)  # over places, not over units
+        return {"layer": layer.name, "activation": None if across else function_of(layer)}
     name = type(layer).__name__.lower()  # of an operation
     return {"layer": None, "activation": name if name in OPERATIONS else None}
 
@@ -221,7 +224,8 @@ def _loss(loss) -> dict | None:
         config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     except (ValueError, TypeError, NotImplementedError):
         return None
-    return {"name": name, "from_logits": bool(config.get("from_logits", False))} if known else None
+    ignored = {} if config.get("ignore_class") is None else {"ignored": int(config["ignore_class"])}
+    return {"name": name, "from_logits": bool(config.get("from_logits", False)), **ignored} if known else None
 
 
 def inputs_of(model, every=None) -> dict:

@@ -159,6 +159,7 @@ class Plan:
             return entered.get(id(x), x)
 
         def call(layer, x, *args, **kwargs):
+            kwargs = {} if layer.name in self.swapped else kwargs  # of a call that another kind of layer got, such as its mask
             return put("after", layer.name, layer(put("before", layer.name, keras.tree.map_structure(enter, x)), *args, **kwargs))
 
         def copy(layer, inputs=None):

@@ -43,7 +43,7 @@ class _Clock:
         return loss
 
 
-def probe(model, x, y, listener=None, guess: float | None = None, spread: float | None = None) -> dict:
+def probe(model, x, y, listener=None, guess: float | None = None, spread: float | None = None, floor: float = 0.0) -> dict:
     """Trains a compiled, built model on one batch again and again, and if that teaches it nothing, once more with Adam and with inputs brought into range.
 
     Args:
@@ -53,6 +53,7 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
         listener: is given to `instrument.listen` during the first of these trainings.
         guess: loss of whoever knows only how often each class is there, which must be beaten. `None`: not known, or there are no classes.
         spread: loss of whoever always names the mean, where targets are numbers. `None`: not known.
+        floor: loss of whoever knows the targets, above which `guess` counts.
 
     Returns:
         `{"loss": [one per step, without penalties on weights], "learned", "verdicts", "gain", "penalty", "rate"}`. "learned" is `None` where the
@@ -70,7 +71,7 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
         _own_optimizer(model, None if over is not None else rate)
         start = _values(model)
         found = {"penalty": penalty(model), "rate": rate}
-        gain = lambda losses: gained(losses, guess, spread)
+        gain = lambda losses: gained(losses, guess, spread, floor=floor)
         found["loss"] = _train(model, x, y, clock, gain, listener)
         found["gain"], found["verdicts"] = gain(found["loss"]), {}
         found["learned"] = found["gain"] > LEARNED or (None if clock.up else False)
@@ -96,7 +97,7 @@ def probe(model, x, y, listener=None, guess: float | None = None, spread: float 
     return found
 
 
-def rates(model, x, y, start, factors, batch_size: int, guess: float | None = None, spread: float | None = None) -> dict[float, float]:
+def rates(model, x, y, start, factors, batch_size: int, guess: float | None = None, spread: float | None = None, floor: float = 0.0) -> dict[float, float]:
     """How much of a few batches the optimizer learns at other rates: {factor of its own, of a schedule the largest: share by which the loss falls}.
 
     Args:
@@ -106,7 +107,7 @@ def rates(model, x, y, start, factors, batch_size: int, guess: float | None = No
         start: values of weights, statistics and seeds to begin with; `None` for those that the model has.
         factors: what to try, in an order in which it may end when two of them were worse than the best so far, which learned.
         batch_size: examples in each step; the batches are taken in turn.
-        guess, spread: as in `probe`.
+        guess, spread, floor: as in `probe`.
     """
     until, found, worse = time.monotonic() + LONGER, {}, 0
     count = len(keras.tree.flatten(x)[0])
@@ -128,7 +129,7 @@ def rates(model, x, y, start, factors, batch_size: int, guess: float | None = No
                 losses.append(_step(model, *parts[len(losses) % len(parts)]))
             if time.monotonic() > until:
                 break
-            found[factor] = gained(losses, guess, spread, max(LAST, len(parts)))
+            found[factor] = gained(losses, guess, spread, floor=floor, last=max(LAST, len(parts)))
             best = max(found.values())
             worse = worse + 1 if found[factor] < best else 0
             if best > LEARNED and worse == 2:
@@ -136,13 +137,13 @@ def rates(model, x, y, start, factors, batch_size: int, guess: float | None = No
     return found
 
 
-def short_training(model, batches, guess: float | None = None, spread: float | None = None) -> float:
+def short_training(model, batches, guess: float | None = None, spread: float | None = None, floor: float = 0.0) -> float:
     """By which share the loss falls in a training on a few batches in turn with the model's own optimizer: the mean over its last quarter, -1 if it blows up.
 
     Args:
         model: the model; all of it is put back bit for bit.
         batches: pairs of inputs and targets. Where they are more than the steps, each loss is one of examples not seen before.
-        guess, spread: as in `probe`.
+        guess, spread, floor: as in `probe`.
     """
     clock, losses = _Clock(), []
     steps = max(MOST, ENOUGH // len(keras.tree.flatten(batches[0])[0]))
@@ -152,7 +153,7 @@ def short_training(model, batches, guess: float | None = None, spread: float | N
         _own_optimizer(model, None if over is not None else rate)
         while len(losses) < steps and (not losses or math.isfinite(losses[-1])) and not clock.up:
             losses.append(clock.step(len(losses), model, *batches[len(losses) % len(batches)]))
-    return gained(losses, guess, spread, max(LAST, len(losses) // 4))
+    return gained(losses, guess, spread, floor=floor, last=max(LAST, len(losses) // 4))
 
 
 def penalty(model) -> float:
@@ -165,9 +166,9 @@ def _values(model) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(v)) for v in [*model.variables, *model.optimizer.variables]]
 
 
-def gained(losses: list[float], guess: float | None = None, spread: float | None = None, last: int = LAST) -> float:
+def gained(losses: list[float], guess: float | None = None, spread: float | None = None, floor: float = 0.0, last: int = LAST) -> float:
     """By which share the last losses of a training have fallen, as `share_gained` counts; -1 if any of them is not finite."""
-    return share_gained(losses[0], float(np.mean(losses[-last:])), guess, spread) if np.isfinite(losses).all() else -1.0
+    return share_gained(losses[0] - floor, float(np.mean(losses[-last:])) - floor, guess, spread) if np.isfinite(losses).all() else -1.0
 
 
 def _thrown_off(losses: list[float]) -> bool:

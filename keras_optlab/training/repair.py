@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_optlab.diagnosis import Finding, Record
-from keras_optlab.diagnosis.heads import LEARNED, WELL, guess, spread
+from keras_optlab.diagnosis.heads import LEARNED, WELL, floor, guess, spread
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import model_facts
@@ -156,7 +156,7 @@ class _Trial:
         record = Record()
         record.facts |= {**model_facts(model), "data": self.data}
         try:
-            return short_training(model, self.batches, guess(record, self.targets), spread(record, self.targets))
+            return short_training(model, self.batches, *(of(record, self.targets) for of in (guess, spread, floor)))
         except Exception:  # what `fit` would raise, too
             return -1.0
 

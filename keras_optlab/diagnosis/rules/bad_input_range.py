@@ -5,7 +5,7 @@ typical example; a trial training, as given and with inputs of mean 0 and deviat
 Thresholds: a root mean square above LARGE (pixels from 0 to 255 have about 100, those divided by 255 .4), or a deviation below SMALL (pixels divided by 255
 twice: .001). That alone is an info, for many nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not
 so from those, or, above ABSURD, was not learned. For an embedding: whole numbers within its rows, not scaled below 1, an error; so are FEWEST examples or more
-that are all the same number.
+that are all the same number, where no other input differs.
 Not to be confused with: a rate too high (then the standardized inputs are not learned either), normalization in the model, whole numbers for an embedding.
 """
 
@@ -32,7 +32,10 @@ def find(record: Record) -> list[Finding]:
     if len(each) == len(inputs) and not all(name.isdigit() for name in named):  # in a dict, whose order says nothing
         by_name = {one["name"]: one for one in each}
         each = [by_name[name] for name in named] if by_name.keys() == set(named) else []
-    return [found for x, one in zip(inputs, each if len(each) == len(inputs) else []) for found in _judged(record, x, one, f"inputs `{x['name']}`")]
+    varied = [  # one of several may be the same for all: a mask, a state to begin with
+        (x, one) for x, one in zip(inputs, each) if x.get("rms") is not None and (x["min"] < x["max"] or all(y.get("min") == y.get("max") for y in inputs))
+    ]
+    return [found for x, one in varied if len(each) == len(inputs) for found in _judged(record, x, one, f"inputs `{x['name']}`")]
 
 
 def _judged(record: Record, x: dict, first: dict, called: str) -> list[Finding]:
@@ -42,8 +45,8 @@ def _judged(record: Record, x: dict, first: dict, called: str) -> list[Finding]:
     if x["min"] == x["max"] and x["shape"] and record.facts["data"]["examples"] >= FEWEST:
         message = f"All {called} are {x['min']:.3g}: there is nothing in them to tell one example from another."
         return [Finding(CODE, "error", None, 0, 0, {"most": x["max"], "threshold": x["min"]}, message, "Look at what made them, `np.unique(x)`.")]
-    if first["rows"] is not None:
-        return _embedded(x, first, called)
+    if first["rows"] is not None:  # code of the user's own may give an embedding a part of the numbers
+        return [] if first.get("own") and x["dtype"].startswith("float") else _embedded(x, first, called)
     alike = x["std"] < SMALL and x["rms"] <= LARGE
     if first["treated"] or not x["rms"] or x["rms"] <= LARGE and not alike:
         return []

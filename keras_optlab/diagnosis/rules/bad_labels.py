@@ -5,8 +5,9 @@ Thresholds: none for NaN, for counts that differ, for class numbers out of range
 all alike are told of from FEWEST examples on, and only where all data were seen. Data are sorted by class where of at least SEEN measured batches a share of
 SORTED or more are of one class each, and no more than OFTEN of those of the same one, as they are where one class is frequent: a warning where little was
 learned or does not carry over, for a low rate bears it. Numbers to predict that are whole and NEARLY_ALL the same were cut, an info unless little was learned;
-a few dwarf the others where all deviate by FAR times what nine tenths of them span.
-NaN is an info beside a loss of one's own, which may leave it out, and labels that are all alike are one beside frozen layers (a generator learns by them).
+a few dwarf the others where all deviate by FAR times what nine tenths of them span; of images and rows, whose numbers are mostly 0, nothing is said.
+NaN is an info beside a loss of one's own, which may leave it out, and labels that are all alike are one beside frozen layers (a generator learns by them) and
+beside several inputs (of each pair the first one is to win).
 Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
 """
 
@@ -60,7 +61,7 @@ def find(record: Record) -> list[Finding]:
             evidence, severity = {"share": target["largest"], "threshold": NEARLY_ALL}, "warning" if poor(record) else "info"
             tell(evidence, message, 'Keep what is behind the point: `y.astype("float32")`.', severity)
             continue
-        if head.loss == "mean_squared_error" and target and target["std"] > FAR * (target.get("high", 0) - target.get("low", 0)) > 0:
+        if head.loss == "mean_squared_error" and head.flat and target["std"] > FAR * (target.get("high", 0) - target.get("low", 0)) > 0:
             message = f"A few targets dwarf all others: they reach from {target['min']:.3g} to {target['max']:.3g}, nine tenths of them lie between "
             message += f"{target['low']:.3g} and {target['high']:.3g}, and a squared error sees only the former."
             evidence = {"std": target["std"], "threshold": FAR * (target["high"] - target["low"])}
@@ -83,7 +84,7 @@ def find(record: Record) -> list[Finding]:
                 {"classes": 1.0, "threshold": 2.0},
                 f"All {data['examples']:,} labels are {low:.0f}: there is nothing to learn.",
                 "Look at `np.unique(y)`.",
-                "info" if record.facts.get("trainable", {}).get("frozen") else "warning",
+                "info" if record.facts.get("trainable", {}).get("frozen") or len(data.get("x", [])) > 1 else "warning",
             )
     batches, validated = record.facts.get("batches"), curve(record, "val_loss")
     if batches and record.logs.get("loss") and batches["seen"] >= SEEN:  # in a loop without epochs, real and made examples may take turns

@@ -7,7 +7,7 @@ less than GAIN (plain SGD at 1e-5 may have 4.7e-5, at 1e-3 in a net that learns 
 scheduled rates then; and Adam learned the batch. Without a trial: no layer above FROZEN in a run of TRIED steps or more, at whose end the loss is within GAIN
 of that of its first epoch and less than DONE of the loss of guessing is gone, for some nets begin below that by chance. Or the rate was GONE of its largest
 or less from the first EARLY of the run's steps on, and it has brought less than WELL, or nothing though a trial has learned the batch, with the given optimizer
-or with Adam.
+or with Adam; but not where the loss of RESTED epochs before was no longer falling, for then it was right to come down.
 Not to be confused with: vanishing gradients (some layers still move), fine-tuning at 1e-5 (its loss falls), warm-up (a schedule is judged at its highest
 rate), a short schedule for a short training (its trial learns), steps that the optimizer skips, a run that learns but slowly (`slow-convergence`).
 """
@@ -15,13 +15,13 @@ rate), a short schedule for a short training (its trial learns), steps that the 
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, gained, over
+from keras_optlab.diagnosis.heads import FALLING, LEARNED, TRIED, WELL, at_rate, gained, over
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
 CODE = "learning-rate-too-low"
 FROZEN, SLOW, DONE = 2e-5, 5e-5, 0.8
-GONE, EARLY = 0.02, 0.2
+GONE, EARLY, RESTED = 0.02, 0.2, 3
 
 
 def find(record: Record) -> list[Finding]:
@@ -55,7 +55,7 @@ def find(record: Record) -> list[Finding]:
             {"learning_rate": rate, "update_to_weight": moved, "threshold": threshold},
             f"At a learning rate of {rate:.3g} no layer moves by more than {moved:.1e} of its weights in a step (healthy: about 1e-3), while Adam "
             "at a usual rate learns the same batch.",
-            f"Take a hundred times as much: `optimizer.learning_rate = {100 * rate:.1g}`.",
+            f"Take a hundred times as much: {at_rate(record, 100 * rate)}.",
         )
     ]
 
@@ -76,6 +76,10 @@ def _spent(record: Record) -> list[Finding]:
         return []
     if (gained(record) or 0) <= LEARNED and not probe or probe and not (probe["learned"] or probe["verdicts"].get("adam")):
         return []
+    pace = record.steps[-1] / max(len(record.logs.get("loss", [])), 1)
+    before = record.logs.get("loss", [])[: int(record.steps[since] / max(pace, 1))]
+    if len(before) > RESTED and min(before[-RESTED:]) > FALLING * before[-RESTED - 1]:
+        return []  # it came down because the loss was at rest
     step, largest, now = record.steps[since], float(rates.max()), float(rates[-1])
     message = f"By step {step} of {record.steps[-1]} the rate has come down from {largest:.3g} to {rates[since]:.3g}, before much was learned."
     advice = "Let it fall later: a schedule counts steps of training, not epochs, `decay_steps = epochs * len(x) // batch_size`."
@@ -95,5 +99,5 @@ def _frozen(record: Record) -> list[Finding]:
         f"At a learning rate of {rate:.3g} no layer has moved by more than {moved:.1e} of its weights in a step (healthy: about 1e-3), and the loss stands "
     )
     message += f"at {losses[-1]:.3g}."
-    advice, evidence = f"Take a hundred times as much: `optimizer.learning_rate = {100 * rate:.1g}`.", {"learning_rate": rate, "update_to_weight": moved}
+    advice, evidence = f"Take a hundred times as much: {at_rate(record, 100 * rate)}.", {"learning_rate": rate, "update_to_weight": moved}
     return [Finding(CODE, "warning", None, record.steps[0], record.steps[-1], evidence | {"threshold": FROZEN}, message, advice)]

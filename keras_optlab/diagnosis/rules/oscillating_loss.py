@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import begun, curve, movement, pieces, step_after
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import over
+from keras_optlab.diagnosis.heads import at_rate, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "oscillating-loss"
@@ -48,8 +48,7 @@ def find(record: Record) -> list[Finding]:
                     {"swing": swing, "threshold": SWING, "loss": level, "update_to_weight": moved},
                     f"From one of the last {len(values)} {what} to the next the loss typically changes by {swing:.0%}, and it is no better than at the start "
                     f"({begun(record):.3g}), in steps of {moved:.1e} of the weights (healthy: about 1e-3).",
-                    f"Lower the rate, `optimizer.learning_rate = {max(record.learning_rate) / 10:.1g}`, or take larger batches: "
-                    f"`model.fit(x, y, batch_size={4 * batch})`.",
+                    f"Lower the rate, {at_rate(record, max(record.learning_rate) / 10)}, or take larger batches: `model.fit(x, y, batch_size={4 * batch})`.",
                 )
             ]
     return []

@@ -24,14 +24,15 @@ STEPS, RIGHT, BEGUN = 100, 0.1, 0.97
 
 
 def find(record: Record) -> list[Finding]:
-    trained, validated = curve(record, "loss"), curve(record, "val_loss")
+    weight = _weight(record)
+    trained, validated = curve(record, "loss") / weight, curve(record, "val_loss")
     if len(trained) < EPOCHS or not over(record) or len(validated) != len(trained) or min(trained.min(), validated.min()) < -1e-3:
         return []
     best = int(validated.argmin())
     last, now = float(np.median(validated[-PATIENCE:])), float(np.median(trained[-PATIENCE:]))
     risen = len(trained) - 1 - best >= PATIENCE and last >= RISEN * max(validated[best], 1e-3) and now < trained[best]
     apart = now <= APART * last and now < trained[0]
-    lost, guessed = _lost(record), needed(record)
+    lost, guessed = _lost(record), needed(record) and needed(record) / weight
     nothing = guessed is not None and 3 * best < len(trained) and validated[best] >= NOTHING * guessed and now <= FELL * min(guessed, trained[0])
     never = guessed is not None and _nothing_carries_over(record, trained, validated, guessed)
     if not (risen or apart or nothing or never):
@@ -78,3 +79,9 @@ def _lost(record: Record) -> float | None:
     examples = record.facts.get("validation", {}).get("examples") or 100
     noise = 2 * (max(validated * (1 - validated), 0.02) / examples) ** 0.5
     return min(1.0, (trained - validated - noise) / (trained - guessed)) if trained > guessed + 0.1 else 0.0
+
+
+def _weight(record: Record) -> float:
+    """What an example of training counts on the average; those of validation count 1."""
+    targets = record.facts.get("data", {}).get("y", [])
+    return len(targets) == 1 and targets[0].get("weight") or 1.0

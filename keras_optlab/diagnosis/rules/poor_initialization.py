@@ -2,9 +2,9 @@
 
 Needs: of each kernel its deviation times the root of its inputs (1.4 for he_normal before relu, about 1 for glorot), and whether it is one number throughout; a
 trial training.
-Thresholds: two layers or more whose kernels are constant (their units stay copies of each other) where a trial training brought nothing or the run but
-little, and no trial, with Adam neither, more than WELL; deviations outside SMALL and LARGE where it brought nothing with the given optimizer.
-Not to be confused with: a last layer of a branch that starts at zero on purpose (the trial learns), weights that were trained before.
+Thresholds: two layers or more whose kernels are constant, one of them hidden and with a function behind it (its units stay copies of each other), where a trial
+training brought nothing or the run but little, and no trial, with Adam neither, more than WELL; deviations outside SMALL and LARGE where it brought nothing
+with the given optimizer. Not to be confused with: last layers, of a model or of its branches, that start at zero on purpose, weights that were trained before.
 """
 
 from keras_optlab.diagnosis.findings import Finding
@@ -20,11 +20,13 @@ def find(record: Record) -> list[Finding]:
         return []
     kernels = [layer for layer in record.facts.get("layers", []) if "scale" in layer]
     constant = [layer for layer in kernels if layer["constant"]] if record.facts.get("probe", {}).get("gain", 0.0) <= WELL else []
-    if len(constant) > 1 or constant and len(kernels) == 1 and constant[0]["units"] > 1:
+    ends = [output["layer"] for output in record.facts.get("outputs", [])]
+    copies = [layer for layer in constant if layer["name"] not in ends and (layer["activation"] or layer["into"])]
+    if len(constant) > 1 and copies:
         message = (
-            f"All weights of `{constant[0]['name']}`{f' and {len(constant) - 1} more' if len(constant) > 1 else ''} are alike, so that its units stay copies."
+            f"All weights of `{copies[0]['name']}`{f' and {len(constant) - 1} more' if len(constant) > 1 else ''} are alike, so that its units stay copies."
         )
-        return [Finding(CODE, "error", constant[0]["name"], 0, 0, {"layers": float(len(constant))}, message, ADVICE)]
+        return [Finding(CODE, "error", copies[0]["name"], 0, 0, {"layers": float(len(constant))}, message, ADVICE)]
     off = [layer for layer in kernels if not layer["constant"] and not SMALL <= layer["scale"] <= LARGE]
     if not off or not stuck(record):
         return []

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import accuracies, begun, curve, movement, step_after
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import LEARNED, WELL, gained, over, stands
+from keras_optlab.diagnosis.heads import LEARNED, WELL, at_rate, gained, over, stands
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
@@ -68,7 +68,7 @@ def find(record: Record) -> list[Finding]:
             },
             f"After {len(losses)} epochs the loss still falls steadily but has come only from {losses[0]:.4g} to {losses[-1]:.4g}, in steps of {moved:.1e} of "
             "the weights (healthy: about 1e-3).",
-            f"Take ten times the rate, `optimizer.learning_rate = {10 * max(record.learning_rate):.1g}`, or train for longer.",
+            f"Take ten times the rate, {at_rate(record, 10 * max(record.learning_rate))}, or train for longer.",
         )
     ]
 
@@ -97,5 +97,5 @@ def _unable(record: Record, losses) -> list[Finding]:
     )
     message += f"of {rate:.3g}, while Adam at a usual one learns it in as many steps."
     evidence = {"loss": float(losses[-1]), "gain": float(gained(record) or 0), "threshold": LEARNED, "learning_rate": rate}
-    advice = f"Take ten times the rate, `optimizer.learning_rate = {10 * rate:.1g}`, or `keras.optimizers.Adam(1e-3)`."
+    advice = f"Take ten times the rate, {at_rate(record, 10 * rate)}, or `keras.optimizers.Adam(1e-3)`."
     return [Finding(CODE, "warning", None, record.steps[0], record.steps[-1], evidence, message, advice)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import curve
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import LEARNED, gained, needed, over
+from keras_optlab.diagnosis.heads import BINARY, LEARNED, gained, heads, needed, over
 from keras_optlab.diagnosis.record import Record
 
 CODE = "train-validation-mismatch"
@@ -27,7 +27,8 @@ def find(record: Record) -> list[Finding]:
     def tell(evidence, message, advice):
         found.append(Finding(CODE, "error", None, 0, 0, evidence, message, advice))
 
-    for one, other in zip(ours.get("x", []), theirs.get("x", [])):
+    classes = {head.target["name"]: head.units and head.units > 1 or head.loss in BINARY for head in heads(record) if head.target}
+    for one, other in _paired(ours.get("x", []), theirs.get("x", [])):
         sizes = [part.get("typical", part.get("rms")) for part in (one, other)]  # records of before have no typical one
         if all(sizes) and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
             message = f"Validation inputs are {sizes[1] / sizes[0]:.3g} times as large as those of training: typical root mean squares are "
@@ -37,7 +38,7 @@ def find(record: Record) -> list[Finding]:
             message = f"Validation inputs have a mean of {other['mean']:.3g}, those of training one of {one['mean']:.3g} and a deviation of {one['std']:.3g}, "
             message += f"and nothing carries over: the validation loss is {validated[-1]:.3g}."
             tell({"shift": abs(other["mean"] - one["mean"]) / one["std"], "threshold": SHIFT}, message, ALIKE)
-    for one, other in zip(ours.get("y", []), theirs.get("y", [])):
+    for one, other in _paired(ours.get("y", []), theirs.get("y", [])):
         if one["one_hot"] != other["one_hot"] and one["shape"] != other["shape"]:
             tell(
                 {},
@@ -48,7 +49,21 @@ def find(record: Record) -> list[Finding]:
             message = f"Validation targets are {other['rms'] / one['rms']:.3g} times as large as those of training: root mean squares are "
             message += f"{other['rms']:.3g} and {one['rms']:.3g}."
             tell({"ratio": other["rms"] / one["rms"], "threshold": FACTOR}, message, "Scale both alike: `y_val = (y_val - mean) / deviation`, as for y.")
-        elif ours["whole"] and one["classes"] and other["classes"] and one["shape"] == other["shape"] and one["integer"] and other["max"] > one["max"]:
+        elif (
+            ours["whole"]
+            and classes.get(one["name"])
+            and one["classes"]
+            and other["classes"]
+            and one["shape"] == other["shape"]
+            and one["integer"]
+            and other["max"] > one["max"]
+        ):
             message = f"The validation labels go up to {other['max']:.0f}, but training has none above {one['max']:.0f}."
             tell({"most": other["max"], "threshold": one["max"]}, message, "Shuffle before you split, and count the classes of both alike.")
     return found
+
+
+def _paired(ours: list, theirs: list) -> list[tuple]:
+    """By their names, where they are of a dict, whose order says nothing."""
+    named = {one["name"]: one for one in theirs}
+    return [(one, named[one["name"]]) for one in ours] if named.keys() == {one["name"] for one in ours} else list(zip(ours, theirs))

@@ -55,7 +55,10 @@ def find(record: Record) -> list[Finding]:
         return []
     names = ", ".join(f"`{name}`" for name in without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
     evidence = {"layers": float(len(without)), "threshold": 0.0}
-    return finding("warning" if poor(record) else "info", evidence, f"No gradient reaches {names}: the loss does not depend on it.", PATH, without[0])
+    losses = record.facts.get("losses", [])
+    without_loss = len(losses) > 1 and None in losses  # an output that is only looked at
+    severity = "warning" if poor(record) and not without_loss else "info"
+    return finding(severity, evidence, f"No gradient reaches {names}: the loss does not depend on it.", PATH, without[0])
 
 
 NO_PATH = ("No gradients provided", "does not require grad")  # in the words of Keras and of PyTorch

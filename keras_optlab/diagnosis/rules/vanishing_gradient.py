@@ -3,9 +3,9 @@
 Needs: gradient, weight and update norms of every layer with a weight matrix, and the loss; a trial training where there was one.
 Thresholds: the layer's gradient is at most RATIO of the largest layer's, and one absolute test holds as well: its update is at most FROZEN of its weights (a
 healthy layer's is about 1e-3; below 6e-8 a float32 weight does not change at all), or its gradient is at most TINY per entry in the root mean square (a plain
-step of rate .01 moves a weight of .1 by no more than FROZEN then; a rate for each weight, as Adam has it, moves it further, but by noise), or, where a trial
-training failed with Adam as well, its update is at most SLOW of its weights. In each of the last SAMPLES samples, none of them in the first WARM_UP steps,
-and only while the loss has fallen by less than LEARNS since the start.
+step of rate .01 moves a weight of .1 by no more than FROZEN then; a rate for each weight, as Adam has it, moves it further, but by noise; not told of where
+outputs weigh otherwise), or, where a trial training failed with Adam as well, its update is at most SLOW of its weights. In each of the last SAMPLES samples,
+none of them in the first WARM_UP steps, and only while the loss has fallen by less than LEARNS since the start.
 Not to be confused with: a slow run (all layers move little, the ratio tells), a layer without a path to the loss (its gradient is exactly zero), units that
 are dead.
 """
@@ -33,7 +33,8 @@ def find(record: Record) -> list[Finding]:
     frozen = SLOW if trial.get("learned") is False and trial["verdicts"] and not any(trial["verdicts"].values()) else FROZEN
     with np.errstate(all="ignore"):
         ratio, moved, entry = g / np.where(np.isfinite(g), g, 0).max(1, keepdims=True), u / w, g / np.sqrt(size)
-        sick = (g > 0) & (ratio <= RATIO) & ((moved <= frozen) | (entry <= TINY))
+        tiny = (entry <= TINY) & (len(record.facts.get("outputs", [])) < 2)  # a head whose loss weighs little has small gradients that are sound
+        sick = (g > 0) & (ratio <= RATIO) & ((moved <= frozen) | tiny)
     layers = np.flatnonzero(sick[-SAMPLES:].all(0))
     if not len(layers):
         return []

@@ -71,7 +71,7 @@ def _judged(head: Head, doubtful: str, learns: bool):
             message = f"Targets reach from {target['min']:.3g} to {target['max']:.3g}, which a {function} never gives: it stays within {low:g} and {high:g}."
             advice = f"End with `keras.layers.Dense({units})`, without a function, or scale the targets."
             return "info" if learns else "error", {"beyond": beyond, "threshold": BEYOND}, message, advice, {"activation": "linear"}
-    if head.loss in DISTANCE and function in ("relu", "relu6", "softplus") and target and target["min"] < -BELOW * max(target["rms"], 1e-12):
+    if head.loss in DISTANCE and function in ("relu", "relu6", "softplus") and target and target.get("low", target["min"]) < -BELOW * max(target["rms"], 1e-12):
         message = f"Targets go down to {target['min']:.3g}, but a {function} gives nothing below 0."
         advice = f"End with `keras.layers.Dense({units})`, without a function."
         return "info" if learns else "warning", {"least": target["min"], "threshold": 0.0}, message, advice, {"activation": "linear"}

@@ -7,11 +7,12 @@ its targets below 0, a loss in percent as many that are 0. A softmax or sigmoid 
 warning only where a trial training brought nothing: TensorFlow looks through the former, elsewhere the gradient is flat but not gone. Targets of a binary
 crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
 A loss of the user's own has no end where it falls in each of EPOCHS epochs or more, in the last half of them by as much as in the first or more, and as far
-below 0 as TIMES what it began with; likelihoods may be negative, too, but come to rest, and a critic, who grades -1 and 1, is held back otherwise.
+below 0 as TIMES what it began with, and as LOW; likelihoods may be negative, too, but come to rest, and a critic, who grades -1 and 1, is held back otherwise.
 A loss leads away from the labels where it falls and in each of the last EPOCHS epochs less than SELDOM of what guessing hits are right, two standard errors
 less, or, of a loss of the user's own that falls by more than WELL, no more than by guessing: where no class holds OFTEN of the examples, nobody who learns is
-wrong that often. So does a loss of the user's own of shares or of several numbers if their correlation with the targets is -AWAY or less, and beyond three
-standard errors; distances and the grades of a critic, which go against the labels, are one number without bounds.
+wrong that often. So does a loss of the user's own of several classes, of masks or of several numbers if their correlation with the targets is -AWAY or less,
+and beyond three standard errors; costs, distances and the grades of a critic go against the targets, and an accuracy says nothing where that correlation is
+above AWAY.
 Not to be confused with: a head that has too few units (`wrong-head`), labels that are -1 and 1 (`bad-labels`), a squared error of one-hot rows (it learns).
 """
 
@@ -24,7 +25,7 @@ from keras_optlab.diagnosis.record import Record, predictions
 
 CODE = "wrong-loss"
 NOISE, EPOCHS, TIMES = 0.25, 3, 2.0
-SELDOM, OFTEN, AWAY = 0.5, 0.75, 0.2
+SELDOM, OFTEN, AWAY, LOW = 0.5, 0.75, 0.2, -2.0
 
 
 def find(record: Record) -> list[Finding]:
@@ -92,7 +93,7 @@ def _without_end(record: Record):
     if critic or record.facts.get("losses") != [None] or len(losses) < EPOCHS or not over(record) or losses[-1] >= 0:
         return None
     fell, half = -np.diff(losses), len(losses) // 2
-    if not (fell > 0).all() or fell[half:].mean() < fell[:half].mean() or losses[-1] > -TIMES * abs(losses[0]):
+    if losses[-1] > LOW or not (fell > 0).all() or fell[half:].mean() < fell[:half].mean() or losses[-1] > -TIMES * abs(losses[0]):
         return None
     message = f"The loss has come from {losses[0]:.3g} to {losses[-1]:.3g}, faster and faster: it has no lowest value, and the model goes off without end."
     return "warning", {"loss": float(losses[-1]), "threshold": 0.0}, message, "Look for a sign or a square that is missing in the loss.", {}
@@ -104,9 +105,11 @@ def _turned(record: Record):
     if not over(record) or fell <= LEARNED or len(found) != 1 or found[0].target is None:
         return None
     units, target, examples = found[0].units or 0, found[0].target, max(record.facts["data"]["examples"], 1)
-    agreement = next(iter(predictions(record.looks[-1]).values()), {}).get("agreement") if own and record.looks else None
+    agreement = next(iter(predictions(record.looks[-1]).values()), {}).get("agreement") if record.looks else None
     least = max(AWAY, 3 / (record.looks[-1]["examples"] * (units or 1) * (found[0].places or 1)) ** 0.5) if agreement is not None else 1.0
-    if agreement is not None and agreement <= -least and (found[0].activation in SHARES or units > 1 and not found[0].labels):
+    masks, classes = (found[0].places or 1) > 1 and 0 <= target["min"] and target["max"] <= 1, found[0].labels or target["one_hot"]
+    comparable = masks or units > 1 and classes if found[0].activation in SHARES else units > 1 and not classes
+    if own and agreement is not None and agreement <= -least and comparable:
         message = f"The loss falls, but predictions turn away from the targets: their correlation is {agreement:.2f}."
         return "warning", {"agreement": agreement, "threshold": -least}, message, SIGN, {}
     binary = found[0].labels and units == 1 and target["min"] == 0 and target["max"] == 1 and found[0].activation != "softmax"
@@ -114,7 +117,7 @@ def _turned(record: Record):
     guessed = 0.5 if binary else 1 / max(units, 1)
     noise = lambda share: 2 * (share * (1 - share) / examples) ** 0.5
     limit = largest + noise(largest) if own and fell > WELL else SELDOM * guessed - noise(guessed)
-    if len(right) < EPOCHS or largest >= OFTEN or not (binary or several) or (right[-EPOCHS:] >= limit).any():
+    if len(right) < EPOCHS or largest >= OFTEN or (agreement or 0) > AWAY or not (binary or several) or (right[-EPOCHS:] >= limit).any():
         return None
     message = f"The loss falls, but {right[-1]:.1%} are right, where guessing is right {guessed:.0%} of the time: it leads away from the labels."
     return "warning", {"accuracy": float(right[-1]), "threshold": limit}, message, SIGN, {}
