@@ -29,6 +29,7 @@ class Head(NamedTuple):
         activation: function that it ends with, "linear" for none, `None` where it is not known.
         loss: name of Keras' loss, or `None`.
         from_logits: whether the loss brings the function along.
+        smoothing: of the labels.
         target: facts of its targets, or `None`; without the class that the loss ignores where it is the lowest or the highest.
         places: how many such vectors it gives for each example, such as steps of a sequence; `None` where it is not known.
     """
@@ -39,6 +40,7 @@ class Head(NamedTuple):
     activation: str | None
     loss: str | None
     from_logits: bool
+    smoothing: float
     target: dict | None
     places: int | None
 
@@ -77,6 +79,7 @@ def heads(record: Record) -> list[Head]:
                 output["activation"],
                 loss and loss["name"],
                 bool(loss and loss["from_logits"]),
+                loss.get("smoothing", 0.0) if loss else 0.0,
                 target,
                 places,
             )

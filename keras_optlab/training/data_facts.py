@@ -9,6 +9,7 @@ import numpy as np
 MOST = 2_000_000  # numbers that are looked at, in whole examples from the beginning and the end
 LARGEST = 50_000_000  # numbers that are copied for a short training
 BATCHES = 20  # of a dataset
+MARKED, APART, VARIED = 0.005, 5.0, 8  # share of the targets, and times the span of so many others or more, from which on a number is a mark
 CLASSES = 1000  # more values than this are no classes
 
 
@@ -55,7 +56,8 @@ def data_facts(inputs: dict[str, np.ndarray], targets: dict[str, np.ndarray], wh
         "typical", "nonfinite"}`; "typical" is the median over examples of their own root mean squares, the last one the share of NaN and infinity, which the
         others leave out. "y": for each target the same, and "deviation" (from the means of the columns; "std" is that from one mean), "low" and "high" (between
         which nine tenths lie), "integer" (whether all are whole numbers), "classes" (how many different ones, or columns where each row is one-hot; `None` for
-        none or too many), "largest" (share of the largest class), "one_hot", "row_sum" (least and most sum of a row, where there are several columns).
+        none or too many), "largest" (share of the largest class), "one_hot", "mark" (a number that recurs far away from all others, and its
+        share), "row_sum" (least and most sum of a row, where there are several columns).
     """
     sides = [*inputs.values(), *targets.values()]
     return {
@@ -204,6 +206,8 @@ def _labels(array: np.ndarray) -> dict:
     facts |= dict(zip(("low", "high"), np.quantile(good, (0.05, 0.95)).tolist()))
     facts["deviation"] = float(np.sqrt(part.var(0).mean())) if good.size == part.size else float(good.std())
     flat = part.ndim == 1 or part.ndim == 2 and part.shape[1] == 1
+    if flat:
+        facts |= _mark(good)
     if flat and facts["integer"]:
         values, counts = np.unique(good, return_counts=True)
         if len(values) <= min(CLASSES, max(2, len(good) // 2)):
@@ -215,3 +219,13 @@ def _labels(array: np.ndarray) -> dict:
         if facts["one_hot"]:
             facts |= {"classes": part.shape[1], "largest": float(part.mean(0).max())}
     return facts
+
+
+def _mark(values: np.ndarray) -> dict:
+    """A number that recurs far away from all others, as -999 for what is missing."""
+    for mark in (values.min(), values.max()):
+        others = values[values != mark]
+        share = 1 - len(others) / len(values)
+        if mark and MARKED <= share < 0.5 and len(np.unique(others)) >= VARIED and np.abs(others - mark).min() > APART * np.ptp(others):
+            return {"mark": [float(mark), share]}
+    return {}

@@ -55,8 +55,8 @@ def model_facts(model) -> dict:
         it through nothing but linear ones, a dropout's rate, and of its kernel the deviation times the root of `inputs` and whether all of it is one number;
         "idle_bias" where a batch normalization right behind takes its bias away; "limit", the norm above which its kernel's units may not grow. "outputs":
         `{"name", "shape", "layer", "activation", "end"}` of each output; "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all
-        behind it, empty where one of them is not known. "losses": `{"name", "from_logits"}` of each, "ignored" for a class that it leaves out, or `None`
-        where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "scheduled", "over", "decay"}`. "inputs":
+        behind it, empty where one of them is not known. "losses": `{"name", "from_logits"}` of each, "ignored" for a class that it leaves out, "smoothing" of
+        labels, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "scheduled", "over", "decay"}`. "inputs":
         `{"treated", "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many
         rows the embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads
         them first, and the same by "name" of several inputs. "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is
@@ -155,6 +155,8 @@ def _after(layer, readers) -> tuple[str | None, str | None]:
 
 def function_of(layer) -> str | None:
     """The name of a layer's own activation, "linear" for none; `None` where it is not known."""
+    if isinstance(layer, L.LeakyReLU) and layer.negative_slope == 1:
+        return "linear"
     if isinstance(layer, FUNCTIONS) and not isinstance(layer, L.Activation):
         return type(layer).__name__.lower()
     function = getattr(layer, "activation", "linear")
@@ -224,8 +226,9 @@ def _loss(loss) -> dict | None:
         config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     except (ValueError, TypeError, NotImplementedError):
         return None
-    ignored = {} if config.get("ignore_class") is None else {"ignored": int(config["ignore_class"])}
-    return {"name": name, "from_logits": bool(config.get("from_logits", False)), **ignored} if known else None
+    more = {} if config.get("ignore_class") is None else {"ignored": int(config["ignore_class"])}
+    more |= {"smoothing": float(config["label_smoothing"])} if config.get("label_smoothing") else {}
+    return {"name": name, "from_logits": bool(config.get("from_logits", False)), **more} if known else None
 
 
 def inputs_of(model, every=None) -> dict:

@@ -4,15 +4,15 @@ Needs: root mean square and deviation of the inputs as the first layer reads the
 typical example; a trial training, as given and with inputs of mean 0 and deviation 1.
 Thresholds: a root mean square above LARGE (pixels from 0 to 255 have about 100, those divided by 255 .4), or a deviation below SMALL (pixels divided by 255
 twice: .001). That alone is an info, for many nets learn so; it is a warning where a batch was learned only from standardized inputs, or was thrown off and not
-so from those, or, above ABSURD, was not learned. For an embedding: whole numbers within its rows, not scaled below 1, an error; so are FEWEST examples or more
-that are all the same number, where no other input differs.
+so from those, or, above ABSURD, was not learned or the run has brought little. For an embedding: whole numbers within its rows, not scaled below 1, an error;
+so are FEWEST examples or more that are all the same number, where no other input differs.
 Not to be confused with: a rate too high (then the standardized inputs are not learned either), normalization in the model, whole numbers for an embedding.
 """
 
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import stuck
+from keras_optlab.diagnosis.heads import poor, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "bad-input-range"
@@ -53,7 +53,7 @@ def _judged(record: Record, x: dict, first: dict, called: str) -> list[Finding]:
     probe = record.facts.get("probe", {})
     trials = probe.get("verdicts", {})
     decisive = trials.get("own standardized") or trials.get("standardized") and not trials.get("adam")
-    harmful = stuck(record) and (decisive or not probe or x["rms"] > ABSURD)
+    harmful = stuck(record) and (decisive or not probe) or poor(record) and x["rms"] > ABSURD
     learned = ": a batch was learned only after it was scaled." if harmful and decisive else ": nothing was learned." if harmful else "."
     evidence = {"rms": x["rms"], "threshold": LARGE, "min": x["min"], "max": x["max"]}
     evidence |= {"std": x["std"], "threshold": SMALL} if alike else {}

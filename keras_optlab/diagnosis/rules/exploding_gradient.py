@@ -2,8 +2,8 @@
 
 Needs: gradient, weight and update norms of the weight matrices, and the loss.
 Thresholds, each in the last SAMPLES samples, none of them in the first WARM_UP steps, and only while the loss is not below where it began (LEARNS): an update
-as large as the weights themselves (REPLACED; healthy: about 1e-3); a layer's gradient GROWN times that of all layers in the first sample; a layer's weights
-GROWN times what they were, also when the gradient is exactly zero by then, as it is where the probabilities of the loss are clipped.
+as large as the weights themselves (REPLACED; healthy: about 1e-3); a layer's gradient GROWN times that of all layers in the first sample, and as large as its
+weights; a layer's weights GROWN times what they were, also when the gradient is exactly zero by then, as it is where the probabilities of the loss are clipped.
 Not to be confused with: weights that are not finite any more (a rule of their own), matrices that start at zero (their first updates exceed them), large
 gradients that do not grow (targets that are not scaled), a single spike, a step that was skipped.
 """
@@ -29,7 +29,7 @@ def find(record: Record) -> list[Finding]:
     with np.errstate(all="ignore"):
         tests = {
             "update_to_weight": (u / w, REPLACED, "the update is {:.3g} times the weights"),
-            "gradient_growth": (g / (first or np.nan), GROWN, "the gradient is {:.3g} times that of the first step"),
+            "gradient_growth": (np.where(g >= w, g, 0) / (first or np.nan), GROWN, "the gradient is {:.3g} times that of the first step"),
             "weight_growth": (w / np.where(begun, w[0], np.nan), GROWN, "the weights are {:.3g} times what they were"),
         }
     found = []

@@ -5,9 +5,10 @@ whether Adam at a usual rate learned that batch.
 Thresholds: no layer's update is above FROZEN of its weights in any measured step (healthy: about 1e-3), or none above SLOW and the trial lowered its loss by
 less than GAIN (plain SGD at 1e-5 may have 4.7e-5, at 1e-3 in a net that learns slowly 6e-5); or the schedule was over within the trial, which runs at the
 scheduled rates then; and Adam learned the batch. Without a trial: no layer above FROZEN in a run of TRIED steps or more, at whose end the loss is within GAIN
-of that of its first epoch and less than DONE of the loss of guessing is gone, for some nets begin below that by chance. Or the rate was GONE of its largest
-or less from the first EARLY of the run's steps on, and it has brought less than WELL, or nothing though a trial has learned the batch, with the given optimizer
-or with Adam; but not where the loss of RESTED epochs before was no longer falling, for then it was right to come down.
+of that of its first epoch and less than DONE of the loss of guessing is gone, for some nets begin below that by chance. Or the rate was GONE of its largest or
+less from the first EARLY of the run's steps on, and it has brought less than WELL (DONE where the rate is GONE of that again), or nothing though a trial has
+learned the batch, with the given optimizer or with Adam; but not where the loss of RESTED epochs before was no longer falling, for then it was right to come
+down.
 Not to be confused with: vanishing gradients (some layers still move), fine-tuning at 1e-5 (its loss falls), warm-up (a schedule is judged at its highest
 rate), a short schedule for a short training (its trial learns), steps that the optimizer skips, a run that learns but slowly (`slow-convergence`).
 """
@@ -72,7 +73,9 @@ def _spent(record: Record) -> list[Finding]:
     probe, rates, steps = record.facts.get("probe"), np.array(record.learning_rate), np.array(record.steps) - record.steps[0]
     low = rates <= GONE * rates.max()
     since = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
-    if not low[-1] or steps[-1] < TRIED or steps[since - 1] > EARLY * steps[-1] or not over(record) or (gained(record) or 0) > WELL:
+    if not low[-1] or steps[-1] < TRIED or steps[since - 1] > EARLY * steps[-1] or not over(record):
+        return []
+    if (gained(record) or 0) > (DONE if low[-1] and rates[-1] <= GONE**2 * rates.max() else WELL):
         return []
     if (gained(record) or 0) <= LEARNED and not probe or probe and not (probe["learned"] or probe["verdicts"].get("adam")):
         return []

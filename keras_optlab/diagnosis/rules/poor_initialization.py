@@ -12,7 +12,7 @@ from keras_optlab.diagnosis.heads import WELL, poor, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "poor-initialization"
-SMALL, LARGE = 0.05, 5.0
+SMALL, LARGE, FAR = 0.05, 5.0, 2.0
 
 
 def find(record: Record) -> list[Finding]:
@@ -27,8 +27,9 @@ def find(record: Record) -> list[Finding]:
             f"All weights of `{copies[0]['name']}`{f' and {len(constant) - 1} more' if len(constant) > 1 else ''} are alike, so that its units stay copies."
         )
         return [Finding(CODE, "error", copies[0]["name"], 0, 0, {"layers": float(len(constant))}, message, ADVICE)]
-    off = [layer for layer in kernels if not layer["constant"] and not SMALL <= layer["scale"] <= LARGE]
-    if not off or not stuck(record):
+    least, most = (SMALL, LARGE) if stuck(record) else (0.0, FAR * LARGE)
+    off = [layer for layer in kernels if not layer["constant"] and not least <= layer["scale"] <= most]
+    if not off:
         return []
     layer = max(off, key=lambda one: max(one["scale"], 1 / max(one["scale"], 1e-9)))
     threshold, how = (LARGE, "large") if layer["scale"] > LARGE else (SMALL, "small")

@@ -3,13 +3,14 @@
 Needs: mean, deviation and root mean square of a typical example of both inputs, losses, kind, range and root mean square of both targets.
 Thresholds: sizes of inputs, or of targets that are no classes, that differ by FACTOR (pixels divided by 255 in one of them only: 255); targets written in
 another way; class numbers that training never saw. Means of inputs that lie SHIFT deviations apart, where training has learned something and validation ends
-above guessing: white on black and black on white.
+above guessing: white on black and black on white. Validation that is right half as often as chance, or less, beyond two standard errors, while training is
+right half way above it: other labels.
 Not to be confused with: data of another source, whose sizes differ a little; overfitting; a few huge examples, which say nothing of the others.
 """
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import curve
+from keras_optlab.diagnosis.curves import accuracies, curve
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import BINARY, LEARNED, gained, heads, needed, over
 from keras_optlab.diagnosis.record import Record
@@ -38,6 +39,16 @@ def find(record: Record) -> list[Finding]:
             message = f"Validation inputs have a mean of {other['mean']:.3g}, those of training one of {one['mean']:.3g} and a deviation of {one['std']:.3g}, "
             message += f"and nothing carries over: the validation loss is {validated[-1]:.3g}."
             tell({"shift": abs(other["mean"] - one["mean"]) / one["std"], "threshold": SHIFT}, message, ALIKE)
+    right, held, _ = accuracies(record)
+    examples, units = theirs.get("examples", 0), next((head.units for head in heads(record)), None) or 1
+    chance = 1 / max(units, 2)
+    limit = chance / 2 - 2 * (chance / 2 / max(examples, 1)) ** 0.5
+    if over(record) and len(held) and len(right) and examples and held[-1] < limit and right[-1] > (1 + chance) / 2:
+        message = (
+            f"Of the validation examples {held[-1]:.1%} are right, less than by chance ({chance:.0%}), of those of training {right[-1]:.0%}: their labels "
+        )
+        message += "are of other classes."
+        tell({"accuracy": float(held[-1]), "threshold": limit}, message, "Number the classes of both by the same list, `sorted(set(names))`.")
     for one, other in _paired(ours.get("y", []), theirs.get("y", [])):
         if one["one_hot"] != other["one_hot"] and one["shape"] != other["shape"]:
             tell(

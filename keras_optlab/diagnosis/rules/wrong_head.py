@@ -20,7 +20,7 @@ from keras_optlab.diagnosis.record import Record
 CODE = "wrong-head"
 BEYOND, BELOW, FITS = 0.1, 0.5, 0.8
 POSITIVE = ("exponential", "softplus", "sigmoid", "softmax", "relu", "relu6", "hard_sigmoid", "squareplus")
-BOUNDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+BOUNDS = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 
 
 def find(record: Record) -> list[Finding]:
@@ -53,7 +53,7 @@ def _judged(head: Head, doubtful: str, learns: bool):
         remedy = {"units": classes, "activation": "softmax", "loss": "sparse_categorical_crossentropy"}
         return "error", {"classes": float(target["classes"]), "threshold": 2.0}, message, advice, remedy
     if (
-        head.loss in ONE_HOT
+        head.loss in (*ONE_HOT, *BINARY)
         and function == "softmax"
         and target
         and target["row_sum"]
@@ -63,7 +63,8 @@ def _judged(head: Head, doubtful: str, learns: bool):
     ):
         message = f"Examples belong to up to {target['row_sum'][1]:.0f} classes at once, but the numbers of a softmax add up to 1."
         advice = f'End with `keras.layers.Dense({units}, activation="sigmoid")` and `loss="binary_crossentropy"`.'
-        return "error", {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice, {"activation": "sigmoid", "loss": "binary_crossentropy"}
+        severity = "info" if learns and head.loss in ONE_HOT else "error"  # as rows of what somebody has bought may be
+        return severity, {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice, {"activation": "sigmoid", "loss": "binary_crossentropy"}
     if head.loss in DISTANCE and function in BOUNDS and target and not (head.labels and units is not None and units > 1):
         low, high = BOUNDS[function]
         beyond = max(low - target.get("low", target["min"]), target.get("high", target["max"]) - high) / (high - low)

@@ -2,10 +2,10 @@
 
 Needs: the loss, shape and function of each output, shape and kind of the targets; a trial training for what is only doubtful; losses and
 accuracies of the epochs and the correlation of predictions and targets.
-Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form; a logarithmic loss bears a twentieth of
-its targets below 0, a loss in percent as many that are 0. A softmax or sigmoid before a loss with `from_logits=True`, or one of several classes at once, is a
-warning only where a trial training brought nothing: TensorFlow looks through the former, elsewhere the gradient is flat but not gone. Targets of a binary
-crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
+Thresholds: none: whether targets are one number or one-hot rows, whole or not, within 0 and 1, is a matter of form; a logarithmic loss bears a twentieth of its
+targets below 0, a loss in percent as many that are 0; labels that are smoothed by SMOOTHED. A softmax or sigmoid before a loss with `from_logits=True`, or one
+of several classes at once, is a warning only where a trial training brought nothing: TensorFlow looks through the former, elsewhere the gradient is flat but
+not gone. Targets of a binary crossentropy that lie outside 0 and 1 by no more than NOISE are noisy labels, as adversarial nets are given: an info.
 A loss of the user's own has no end where it falls in each of EPOCHS epochs or more, in the last half of them by as much as in the first or more, and as far
 below 0 as TIMES what it began with, and as LOW; likelihoods may be negative, too, but come to rest, and a critic, who grades -1 and 1, is held back otherwise.
 A loss leads away from the labels where it falls and in each of the last EPOCHS epochs less than SELDOM of what guessing hits are right, two standard errors
@@ -25,7 +25,7 @@ from keras_optlab.diagnosis.record import Record, predictions
 
 CODE = "wrong-loss"
 NOISE, EPOCHS, TIMES = 0.25, 3, 2.0
-SELDOM, OFTEN, AWAY, LOW = 0.5, 0.75, 0.2, -2.0
+SELDOM, OFTEN, AWAY, LOW, SMOOTHED = 0.5, 0.75, 0.2, -2.0, 0.8
 
 
 def find(record: Record) -> list[Finding]:
@@ -48,6 +48,9 @@ def _judged(head: Head, is_stuck: bool):
     if head.from_logits and head.activation in SHARES and loss in (*SPARSE, *ONE_HOT, *BINARY):
         message = f"The loss has `from_logits=True`, but {head.name} ends with a {head.activation} already."
         return "warning" if is_stuck else "info", {}, message, "End without a function, or leave `from_logits` out.", {"activation": "linear"}
+    if head.smoothing >= SMOOTHED:
+        message = f"A `label_smoothing` of {head.smoothing:.3g} leaves next to nothing of the labels: it is the share that is spread over all classes."
+        return "error", {"smoothing": head.smoothing, "threshold": SMOOTHED}, message, "Take a tenth: `label_smoothing=0.1`.", {}
     if target is None:
         return None
     if loss in (*ONE_HOT, *BINARY) and several and head.flat and target["integer"]:
