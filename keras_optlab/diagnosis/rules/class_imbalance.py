@@ -9,13 +9,13 @@ Not to be confused with: labels that are all alike (`bad-labels`), something rar
 of which most are the same.
 """
 
-from keras_optlab.diagnosis.curves import accuracies
+from keras_optlab.diagnosis.curves import accuracies, curve
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import DISTANCE, WELL, gained, heads, over, stands
+from keras_optlab.diagnosis.heads import DISTANCE, gained, heads, needed, over, stands
 from keras_optlab.diagnosis.record import Record
 
 CODE = "class-imbalance"
-SHARE, NEARLY_ALL, FEWEST = 0.9, 0.95, 50
+SHARE, NEARLY_ALL, FEWEST, LITTLE, FEW = 0.9, 0.95, 50, 0.15, 0.03
 
 
 def find(record: Record) -> list[Finding]:
@@ -23,7 +23,9 @@ def find(record: Record) -> list[Finding]:
     found, outputs = [], heads(record)
     nothing = bool(record.logs.get("loss")) and over(record) and stands(record)
     right, _, largest = accuracies(record)
-    learned = over(record) and ((gained(record) or 0) > WELL or len(right) and right[-1] > (1 + largest) / 2)
+    validated, share = curve(record, "val_loss"), gained(record) or 0
+    carries = validated[-1] <= LITTLE * (needed(record) or 0) if len(validated) else share > 1 - FEW
+    learned = over(record) and share > 1 - LITTLE and carries
     for target in data.get("y", []):  # of any output, where it is not known of which
         own = [head for head in outputs if head.target and head.target["name"] == target["name"]] or outputs
         several = any(head.units and head.units > 2 for head in own)
@@ -37,7 +39,7 @@ def find(record: Record) -> list[Finding]:
         elif share is not None and share < SHARE and (target.get("heaviest") or 0.0) >= NEARLY_ALL:
             message = f"By their weights {target['heaviest']:.1%} of the loss are of one class, of which {share:.1%} of the examples are at most."
             advice = WEIGH
-            severity = "info" if len(right) and learned and right[-1] > (1 + largest) / 2 else "warning"
+            severity = "info" if over(record) and len(right) and right[-1] > (1 + largest) / 2 else "warning"
             found.append(Finding(CODE, severity, None, 0, 0, {"share": target["heaviest"], "threshold": NEARLY_ALL}, message, advice))
     return found
 
