@@ -6,10 +6,12 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from keras_optlab.diagnosis.rules.bad_labels import MARKED
+
 MOST = 2_000_000  # numbers that are looked at, in whole examples from the beginning and the end
 LARGEST = 50_000_000  # numbers that are copied for a short training
 BATCHES = 20  # of a dataset
-MARKED, APART, VARIED = 0.005, 5.0, 8  # share of the targets, and times the span of so many others or more, from which on a number is a mark
+APART, VARIED = 5.0, 8  # times the span of so many others or more, from which on a number that recurs is a mark
 CLASSES = 1000  # more values than this are no classes
 
 

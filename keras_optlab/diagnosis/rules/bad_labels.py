@@ -5,8 +5,8 @@ Thresholds: none for NaN, for counts that differ, for class numbers out of range
 all alike are told of from FEWEST examples on, and only where all data were seen. Data are sorted by class where of at least SEEN measured batches a share of
 SORTED or more are of one class each, and no more than OFTEN of those of the same one, as they are where one class is frequent: a warning where little was
 learned or does not carry over, for a low rate bears it. Numbers to predict that are whole and NEARLY_ALL the same were cut, an info unless little was learned;
-a number other than 0 that recurs far away from all others is a mark; a few dwarf the others where all deviate by FAR times what nine tenths of them span; of
-images and rows, whose numbers are mostly 0, nothing is said.
+a number other than 0 that MARKED or more of the targets are, far away from all others, is a mark; a few dwarf the others where all deviate by FAR times what
+nine tenths of them span; of images and rows, whose numbers are mostly 0, nothing is said.
 NaN is an info beside a loss of one's own, which may leave it out, and labels that are all alike are one beside frozen layers (a generator learns by them) and
 beside several inputs (of each pair the first one is to win).
 Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
@@ -22,6 +22,7 @@ from keras_optlab.diagnosis.record import Record
 CODE = "bad-labels"
 FEWEST, NEARLY_ALL, FAR = 20, 0.98, 10.0
 SEEN, SORTED, OFTEN = 5, 0.3, 0.75
+MARKED = 0.005
 
 
 def find(record: Record) -> list[Finding]:
@@ -64,8 +65,10 @@ def find(record: Record) -> list[Finding]:
             continue
         if head.loss in DISTANCE and target and "mark" in target:
             mark, share = target["mark"]
-            message = f"{share:.1%} of the targets are {mark:.6g}, far away from all others: a mark for what is missing?"
-            tell({"share": share, "mark": mark}, message, f"Leave them out: `keep = y != {mark:.6g}`, `x, y = x[keep], y[keep]`.", "warning")
+            message = f"{share:.1%} of the targets are {mark:.6g}, far away from all others, as a mark for what is missing is."
+            tell(
+                {"share": share, "threshold": MARKED, "mark": mark}, message, f"Leave them out: `keep = y != {mark:.6g}`, `x, y = x[keep], y[keep]`.", "warning"
+            )
             continue
         if head.loss == "mean_squared_error" and head.flat and target["std"] > FAR * (target.get("high", 0) - target.get("low", 0)) > 0:
             message = f"A few targets dwarf all others: they reach from {target['min']:.3g} to {target['max']:.3g}, nine tenths of them lie between "
