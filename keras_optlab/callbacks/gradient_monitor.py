@@ -31,7 +31,8 @@ class GradientMonitor(keras.callbacks.Callback):
     `logs["grad_norm"]` of every epoch is the mean over the epoch's measured steps of the gradient norm over all weights, the latest one where the epoch had
     none. It is the gradient that reaches the optimizer, before clipping: without loss scale, summed over replicas, and the mean over the micro-batches where
     the optimizer accumulates gradients (then one update in `every` is measured). With `steps_per_execution` the last step of an execution is measured, and
-    where the optimizer is called several times in one step, the first call.
+    where the optimizer is called several times in one step, the first call. A `train_step` that calls it inside a `tf.function`, `jax.jit` or condition of its
+    own is not measured, which the finding `unreadable` says.
 
     Args:
         every: measure one in this many optimizer steps. Defaults to `100`.

@@ -45,8 +45,8 @@ class TrainingDoctor(GradientMonitor):
     What form alone tells, such as class numbers that the last layer does not have, is told before the first step. A run that has brought next to nothing after
     some 50 steps, or at its end, is tried once: some 30 to 120 steps on one batch from the weights it began with, as `keras_optlab.diagnose` does, which takes
     seconds, and after which all is put back bit for bit. It is not tried under a strategy, with a `train_step` of your own, or with more than 20 million
-    weights. So a run that learns is neither tried nor told of, however odd it looks. At ends of epochs it looks at what the layers make of a fixed batch, as
-    often as that takes a hundredth of the time, and once at the end of a run that did not go well.
+    weights. So a run that learns is not tried, and what only looks odd about it is an "info". At ends of epochs it looks at what the layers make of a fixed
+    batch, as often as that takes a hundredth of the time, and once at the end of a run that did not go well.
 
     `logs["alarms"]` of every epoch is the number of findings so far that are no mere "info".
 
@@ -109,6 +109,8 @@ class TrainingDoctor(GradientMonitor):
 
     def watch(self, model: keras.Model) -> "TrainingDoctor":
         """Watches a loop around `model.train_on_batch`, until the `with` block ends. It has no epochs, at whose ends something could be done.
+
+        What `model.compile` begins inside the block is not seen.
 
         Example:
 
