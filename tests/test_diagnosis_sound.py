@@ -83,6 +83,12 @@ def test_of_an_embedding_in_code_of_the_users_own_not_all_numbers_may_be_words()
         assert said(bad_input_range, known(model, {"x": values}, {"y": WORDS[:, 0] % 3})) == expected
 
 
+@pytest.mark.parametrize(("table", "trainable", "expected"), [("zeros", False, "error"), ("zeros", True, None), ("uniform", False, None)])
+def test_an_embedding_that_was_to_be_filled(table, trainable, expected):
+    layers = [L.Embedding(12, 4, embeddings_initializer=table, trainable=trainable), L.GlobalAveragePooling1D()]
+    assert said(poor_initialization, known(net(*layers, inputs=(6,)), {"x": WORDS}, {"y": WORDS[:, 0] % 3})) == expected
+
+
 @pytest.mark.parametrize(("axis", "expected"), [(1, None), (-1, "error"), (2, "error")])
 def test_a_softmax_over_places_is_none_over_one_unit(axis, expected):
     model = keras.Sequential([L.Input((6, 8)), L.Dense(1), L.Softmax(axis=axis)])

@@ -59,10 +59,10 @@ def model_facts(model) -> dict:
         labels, or `None` where a loss is not Keras' own. "optimizer": `{"name", "learning_rate", "scheduled", "over", "decay"}`. "inputs":
         `{"treated", "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many
         rows the embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads
-        them first, and the same by "name" of several inputs. "trainable": `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is
-        not. "levelled": whether some layer normalizes, adds or joins, so that depth alone makes numbers neither grow nor shrink. "row": whether each layer is
-        read by the next one alone. "active_penalties": names of layers that have one on what they give. "linear": whether none but the last layers has a
-        function that is not linear.
+        them first, and the same by "name" of several inputs; "alike": whether an embedding that is not trained has the same row for all words. "trainable":
+        `{"weights", "all", "frozen"}`, how many are to be trained, and whether a layer is not. "levelled": whether some layer normalizes, adds or joins, so
+        that depth alone makes numbers neither grow nor shrink. "row": whether each layer is read by the next one alone. "active_penalties": names of layers
+        that have one on what they give. "linear": whether none but the last layers has a function that is not linear.
     """
     readers = followers(model)
     every = layers_of(model)
@@ -254,7 +254,8 @@ def _first(model, every, inputs: list | None) -> dict:
         if isinstance(layer, L.Rescaling) and np.ndim(layer.scale) == np.ndim(layer.offset) == 0 and layer.scale:
             found |= {"scale": found["scale"] * float(layer.scale), "offset": found["offset"] * float(layer.scale) + float(layer.offset)}
         elif isinstance(layer, L.Embedding):
-            return found | {"rows": int(layer.input_dim), "layer": layer.name, "own": subclassed}
+            frozen = np.array(keras.ops.convert_to_numpy(layer.embeddings)) if layer.built and not layer.trainable else np.eye(2)
+            return found | {"rows": int(layer.input_dim), "layer": layer.name, "own": subclassed, "alike": bool((frozen == frozen[:1]).all())}
         elif isinstance(layer, READING) and layer.weights:
             return found | {"treated": False, "layer": layer.name, "own": subclassed}
         elif not isinstance(layer, UNTOUCHED):

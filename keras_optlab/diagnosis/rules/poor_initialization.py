@@ -4,7 +4,8 @@ Needs: of each kernel its deviation times the root of its inputs (1.4 for he_nor
 trial training.
 Thresholds: two layers or more whose kernels are constant, one of them hidden and with a function behind it (its units stay copies of each other), where a trial
 training brought nothing or the run but little, and no trial, with Adam neither, more than WELL; deviations outside SMALL and LARGE where it brought nothing
-with the given optimizer. Not to be confused with: last layers, of a model or of its branches, that start at zero on purpose, weights that were trained before.
+with the given optimizer, above FAR times LARGE where the run brought little. An embedding that is not trained and has the same row for all.
+Not to be confused with: last layers, of a model or of its branches, that start at zero on purpose, weights that were trained before.
 """
 
 from keras_optlab.diagnosis.findings import Finding
@@ -16,6 +17,12 @@ SMALL, LARGE, FAR = 0.05, 5.0, 2.0
 
 
 def find(record: Record) -> list[Finding]:
+    first = record.facts.get("inputs", {})
+    for one in (first, *first.get("each", [])):
+        if one.get("alike"):
+            message = f"All {one['rows']} rows of the embedding `{one['layer']}` are the same, and it is not trained: all words look alike."
+            advice = "Look at what was to fill it, `embeddings.std(0)`, or let it learn, `trainable=True`."
+            return [Finding(CODE, "error", one["layer"], 0, 0, {"rows": float(one["rows"]), "threshold": 1.0}, message, advice)]
     if not poor(record):
         return []
     kernels = [layer for layer in record.facts.get("layers", []) if "scale" in layer]

@@ -1,10 +1,10 @@
 """The training has come to rest far above what is needed: the model cannot do what is asked of it.
 
-Needs: the loss of every epoch, the loss of guessing by the spread of the targets, the sizes of the layers and whether they stand in one row. Thresholds: after
-at least EPOCHS epochs and STEPS steps the loss has stayed within REST of itself over the last third of the epochs, or, after twice as many, deviates by no more
-than that in it and was no lower than in the third before, and is above NOTHING of that of guessing, as is that of validation, and the accuracy is not RIGHT of
-the way above the largest class, nor an AUC above RANKED; or it is above FAR of it, and all has to go through a dense layer of NARROW units or fewer, that are
-half or less of what the classes need.
+Needs: the loss of every epoch, the loss of guessing by the spread of the targets, the sizes of the layers and whether they stand in one row.
+Thresholds: after at least EPOCHS epochs and STEPS steps the loss has stayed within REST of itself over the last third of the epochs, or, after twice as many,
+deviates by no more than that in it and was no lower than in the third before, and is above NOTHING of that of guessing, as is that of validation, and the
+accuracy is not RIGHT of the way above the largest class, nor an AUC above RANKED; or it is above FAR of it, and all has to go through a dense layer of NARROW
+units or fewer, that are half or less of what the classes need.
 Not to be confused with: noise in the data (a rest above FAR alone is not told of), a run that is slow (`slow-convergence`), steps that are too large
 (`oscillating-loss`).
 """
