@@ -15,6 +15,7 @@ from keras_optlab.diagnosis.rules import (
     bad_labels,
     class_imbalance,
     clipped_loss,
+    dropout_too_high,
     exploding_gradient,
     learning_rate_too_high,
     learning_rate_too_low,
@@ -218,6 +219,13 @@ def test_a_loss_that_weighs_little_gives_small_gradients_that_are_sound():
             row[:2, 2] = 1e-9  # nor do the weights move
         made._table = None
         assert said(vanishing_gradient, made) == "warning"
+
+
+@pytest.mark.parametrize(("rate", "seen", "expected"), [(0.8, 1.0, "info"), (0.8, 2.2, "warning"), (0.95, 1.0, "info"), (0.95, None, "warning")])
+def test_what_is_dropped_while_training_is_there_afterwards(rate, seen, expected):
+    made = run({"loss": [2.3, 2.29, 2.28]}, layers=[{"name": "drop", "rate": rate}])
+    made.add_look(380, {"examples": 64, "layers": {}, "batch_norm": {}, "predictions": {"spread": 0.2, "loss": seen, "agreement": None}})
+    assert said(dropout_too_high, made) == expected
 
 
 @pytest.mark.parametrize(("itself", "expected"), [(True, None), (False, "warning")])
