@@ -1,7 +1,7 @@
 """So much is dropped that little is left to learn from.
 
 Needs: the rates of the dropout layers; a trial training; the loss of a look, in which nothing is dropped.
-Thresholds: LARGE, a warning where the trial brought nothing; EXTREME, a warning at once. Where without it the loss is half of that of guessing or less, an info.
+Thresholds: LARGE, a warning where the trial brought nothing; EXTREME, a warning at once. Where the loss without it is half of guessing or less, an info.
 Not to be confused with: the usual .5 before the last layer.
 """
 
