@@ -571,6 +571,8 @@ def test_what_soft_targets_leave_is_not_there_to_be_learned(rows, weight):
     assert gained(perfect) > 0.9 and abs(gained(nothing)) < LEARNED
     assert not underfitting.find(perfect) and underfitting.find(nothing)
     assert floor(run(), np.arange(10)) == 0.0  # classes
+    divergence = run(**facts | {"losses": [{"name": "kl_divergence", "from_logits": False}]})
+    assert floor(divergence, targets, weights) == 0.0 and (not rows or guess(divergence, targets, weights) == pytest.approx(facts["guess"]))
 
 
 def test_a_batch_has_a_spread_of_its_own():

@@ -200,7 +200,7 @@ def guess(record: Record, targets, weights=None) -> float | None:
         counted = np.repeat(counted, len(rows) // len(values))
         shares = np.average(rows, 0, counted)
         shares = np.clip(np.stack([shares, 1 - shares]) if head.loss in BINARY else shares, 0, 1)
-    least = floor(record, targets, weights)
+    least = _left(head, targets, weights)
     guessed = float(counted.mean() * _entropies(shares).sum(0).mean()) - least
     return guessed if guessed > ROUNDING * least else None
 
@@ -211,10 +211,16 @@ def floor(record: Record, targets, weights=None) -> float:
     Args:
         record, targets, weights: as in `guess`.
     """
-    found, values = heads(record), np.asarray(targets, "float64")
-    if len(found) != 1 or found[0].loss not in (*ONE_HOT, *BINARY) or not found[0].target or values.min() < 0 or values.max() > 1:
+    found = heads(record)
+    known = len(found) == 1 and found[0].target and found[0].loss != "kl_divergence"  # which is without it
+    return _left(found[0], targets, weights) if known else 0.0
+
+
+def _left(head: Head, targets, weights) -> float:
+    values = np.asarray(targets, "float64")
+    if head.loss not in (*ONE_HOT, *BINARY) or values.min() < 0 or values.max() > 1:
         return 0.0
-    each = _entropies(np.stack([values, 1 - values])).sum(0) if found[0].loss in BINARY else _entropies(values).sum(-1)
+    each = _entropies(np.stack([values, 1 - values])).sum(0) if head.loss in BINARY else _entropies(values).sum(-1)
     counted = np.ones(len(values)) if weights is None else np.asarray(weights, "float64")
     return float((each.reshape(len(values), -1).mean(1) * counted).mean())
 

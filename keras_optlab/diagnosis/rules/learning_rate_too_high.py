@@ -3,7 +3,8 @@
 Needs: a trial training on one batch, with the given optimizer and with Adam at a usual rate; update and weight norms of the first measured steps.
 Thresholds: the loss rose above WORSE times its first value or was not finite, or one of the first three measured steps moved a layer by FAST of its weights
 (healthy: about 1e-3, in the first steps of Adam .02); and the batch was not learned, while Adam learned it. Where the batch was learned, or none was tried:
-steps above FAST, and a run that stands; or one that moves half of the layers by more than ENOUGH, and a run that has brought less than WELL at its end.
+steps above FAST, and a run that stands; or one above ENOUGH, that moves half of the layers by HALF, and a run that has brought less than WELL at its
+end.
 Not to be confused with: inputs out of range (then the given optimizer learns from standardized ones), a head that fits no loss (then Adam does not learn
 either), the first step of FTRL, which leaves nothing of the initial weights at any rate.
 """
@@ -17,7 +18,7 @@ from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules import bad_input_range
 
 CODE = "learning-rate-too-high"
-WORSE, FAST, ENOUGH = 2.0, 0.2, 5.0
+WORSE, FAST, ENOUGH, HALF = 2.0, 0.2, 5.0, 0.5
 SCALED = " Or bring the targets into range: train on `(y - y.mean()) / y.std()`, and turn predictions back."
 
 
@@ -29,7 +30,7 @@ def find(record: Record) -> list[Finding]:
     tried = probe.get("learned") is False
     losses = probe["loss"] if tried else record.loss
     little = over(record) and bool(record.logs.get("loss")) and (gained(record) or 0) <= WELL
-    if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST or little and typical > ENOUGH):
+    if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST or little and moved > ENOUGH and typical > HALF):
         return []
     first, highest = losses[0], max(losses) if np.isfinite(losses).all() else np.inf
     rate = probe["rate"] if tried else max(record.learning_rate)  # of a schedule the highest
