@@ -73,4 +73,4 @@ def movement(record: Record, share: float = 1.0) -> np.ndarray:
     with np.errstate(all="ignore"):
         moved = record.per_layer("update_norm", matrices) / record.per_layer("weight_norm", matrices)
     moved = np.where(np.isfinite(moved), moved, 0)[record.applied()]
-    return np.quantile(moved, share, axis=1, method="lower") if moved.size else np.zeros(0)
+    return np.sort(moved, axis=1)[:, int(share * (moved.shape[1] - 1))] if moved.size else np.zeros(0)

@@ -67,15 +67,18 @@ def heads(record: Record) -> list[Head]:
     for i, output in enumerate(outputs):
         loss = losses[i] if len(losses) == len(outputs) else None
         target = targets[i] if len(targets) == len(outputs) and targets[i] and targets[i].get("max") is not None else None
-        if target and loss and loss.get("ignored") in (target["min"], target["max"]):
-            target = target | ({"min": 0.0} if target["min"] < 0 else {"max": float(output["shape"][-1] - 1)} if target["max"] >= output["shape"][-1] else {})
+        ignored, units = (loss or {}).get("ignored"), output["shape"][-1] if output["shape"] else None
+        if target and ignored == target["min"] and ignored < 0:
+            target = target | {"min": 0.0}
+        elif target and units and ignored == target["max"] and ignored >= units:
+            target = target | {"max": units - 1.0}
         shape, name = output["shape"], f"output `{output['name']}`" if len(outputs) > 1 else "the model"
         places = None if None in shape[:-1] else math.prod(shape[:-1])
         found.append(
             Head(
                 name,
                 output["layer"],
-                shape[-1] if shape else None,
+                units,
                 output["activation"],
                 loss and loss["name"],
                 bool(loss and loss["from_logits"]),

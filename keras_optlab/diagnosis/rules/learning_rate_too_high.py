@@ -24,13 +24,13 @@ SCALED = " Or bring the targets into range: train on `(y - y.mean()) / y.std()`,
 
 def find(record: Record) -> list[Finding]:
     probe, moved = record.facts.get("probe") or {}, float(movement(record)[:3].max(initial=0))
-    typical = float(movement(record, 0.5)[:3].max(initial=0))  # a last layer that starts near zero moves far at any rate
     if (record.facts.get("optimizer") or {}).get("name") == "Ftrl":
-        moved = typical = 0.0
+        moved = 0.0
     tried = probe.get("learned") is False
     losses = probe["loss"] if tried else record.loss
     little = over(record) and bool(record.logs.get("loss")) and (gained(record) or 0) <= WELL
-    if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST or little and moved > ENOUGH and typical > HALF):
+    thrown = little and moved > ENOUGH and movement(record, 0.5)[:3].max() > HALF  # a last layer that starts near zero moves far at any rate
+    if tried and not probe["verdicts"].get("adam") or not tried and not (stands(record) and moved > FAST or thrown):
         return []
     first, highest = losses[0], max(losses) if np.isfinite(losses).all() else np.inf
     rate = probe["rate"] if tried else max(record.learning_rate)  # of a schedule the highest
