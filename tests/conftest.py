@@ -29,6 +29,14 @@ def seeded():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def rules_raise(monkeypatch):
+    """A rule that fails fails the test: elsewhere it is told as "unreadable"."""
+    from keras_optlab.diagnosis import rules
+
+    monkeypatch.setattr(rules, "asked", lambda rule, record: rule.find(record))
+
+
 @pytest.fixture(scope="module")
 def quick_collections():
     gc.freeze()  # Keras collects garbage before every model, among all that the tests have loaded

@@ -175,7 +175,7 @@ def test_ends_that_start_at_zero_and_hidden_layers_that_do():
 @pytest.mark.parametrize(("deviation", "end", "expected"), [(5.0, 1.9, "warning"), (5.0, 0.2, None), (2.5, 1.9, None)])
 def test_weights_far_off_in_a_run_that_brought_little(deviation, end, expected):
     layers = [{"name": "one", "kind": "Dense", "activation": "tanh", "into": None, "scale": 2.83 * deviation, "constant": False, "units": 8, "rate": None}]
-    probe = FAILED | {"learned": True, "verdicts": {}}
+    probe = FAILED | {"learned": True, "verdicts": {}, "loss": [2.3, 1.0]}
     assert said(poor_initialization, run({"loss": [2.3, 2.0, end]}, layers=layers, probe=probe)) == expected
 
 
@@ -320,7 +320,7 @@ def test_a_rare_class_that_is_learned(end, validated, expected):
 
 def test_a_rate_with_a_schedule_is_given_anew():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
-    for rate, words in ((schedule, "model.compile(SGD(0.01), ...)"), (0.1, "model.optimizer.learning_rate = 0.01")):
+    for rate, words in ((schedule, "optimizer=SGD(0.01)"), (0.1, "model.optimizer.learning_rate = 0.01")):
         assert words in at_rate(known(net(), {"x": X}, {"y": WORDS[:, 0] % 3}, optimizer=keras.optimizers.SGD(rate)), 0.01)
 
 

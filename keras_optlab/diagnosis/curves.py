@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from keras_optlab.diagnosis.heads import beside, needed
+from keras_optlab.diagnosis.heads import BINARY, beside, heads, needed
 from keras_optlab.diagnosis.record import Record
 
 ACCURACIES = ("accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy")
+LONG = 200  # epochs
 
 
 def curve(record: Record, name: str) -> np.ndarray:
@@ -38,13 +39,15 @@ def pieces(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """(n,) steps and (n,) losses: the mean loss of each stretch between measured steps and ends of epochs, and the step that ends it.
 
     The logs show the mean since an epoch began, which hides what single steps do. Where it is not known how many steps an epoch has, it is that mean.
+    Of more than `LONG` epochs the last ones, for this is asked at each of them.
     """
     steps, shown, start = np.array(record.steps), np.array(record.loss, "float64"), record.facts.get("begins", 0)
     lengths = [epoch["steps"] for epoch in record.pace]
     if not lengths or len(steps) < 2 or len(np.unique(steps)) < len(steps) or 2 * steps[-1] - steps[-2] - start < sum(lengths) / 2:
         return steps, shown
-    found, ends = [], record.logs.get("loss", [])
-    for epoch, length in enumerate([*lengths, int(steps[-1]) + 1]):
+    found, ends, since = [], record.logs.get("loss", []), max(0, len(lengths) - LONG)
+    start += sum(lengths[:since])
+    for epoch, length in enumerate([*lengths[since:], int(steps[-1]) + 1], since):
         inside = (steps >= start) & (steps < start + length)
         marks = dict(zip((steps[inside] - start + 1).tolist(), shown[inside].tolist()))
         if epoch < min(len(lengths), len(ends)):
@@ -61,10 +64,18 @@ def pieces(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
 
 def accuracies(record: Record) -> tuple[np.ndarray, np.ndarray, float]:
-    """(epochs,) of training and of validation, each empty where it is not known, and what always naming the largest class gives."""
+    """(epochs,) of training and of validation, each empty where it is not known, and what naming the largest class gives, any one where it is not known."""
     name = next((name for name in ACCURACIES if len(curve(record, name))), ACCURACIES[0])
-    targets = record.facts.get("data", {}).get("y", [])
-    return curve(record, name), curve(record, f"val_{name}"), (len(targets) == 1 and targets[0].get("largest")) or 0.5
+    targets, outputs = record.facts.get("data", {}).get("y", []), heads(record)
+    classes = outputs[0].units if len(outputs) == 1 and outputs[0].loss not in BINARY else None
+    largest = targets[0].get("largest") if len(targets) == 1 else None
+    return curve(record, name), curve(record, f"val_{name}"), largest or 1 / max(classes or 2, 2)
+
+
+def skill(record: Record) -> float | None:
+    """Of what guessing leaves wrong, the share that was right in the last epoch: 0 is always naming the largest class; `None` where accuracy is not known."""
+    right, _, largest = accuracies(record)
+    return float(right[-1] - largest) / (1 - largest) if len(right) and largest < 1 else None
 
 
 def movement(record: Record, share: float = 1.0) -> np.ndarray:

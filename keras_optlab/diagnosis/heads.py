@@ -14,6 +14,7 @@ DISTANCE = ("mean_squared_error", "mean_absolute_error", "mean_squared_logarithm
 TRIED = 50  # steps after which a run that has brought nothing is stuck
 LEARNED, WELL = 0.1, 0.5  # share of the loss that must be gone, for something and for much to be learned
 LARGE = 100.0
+EACH = 10  # examples of a class from which on they tell how frequent it is
 ROUNDING = 1e-3  # of what soft targets leave: less above it is nothing
 FALLING = 0.95  # of the loss of the epoch before: a run that may yet come below guessing
 SHARES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")  # functions that give probabilities
@@ -128,14 +129,23 @@ def stuck(record: Record) -> bool:
 
 def poor(record: Record) -> bool:
     """Whether nothing was learned, or the run is over and has brought but little in `TRIED` steps: then what looks odd is more than odd."""
-    whole = len(record) > 0 and bool(record.logs.get("loss")) and over(record) and record.steps[-1] - record.steps[0] >= TRIED
-    return stuck(record) or whole and (gained(record) or 0) <= WELL
+    return stuck(record) or bool(record.logs.get("loss")) and over(record) and tried(record) and (gained(record) or 0) <= WELL
 
 
 def stands(record: Record) -> bool:
     """Whether the run itself has brought nothing in `TRIED` steps, and its loss does not fall any more."""
     so_far = gained(record)
-    return so_far is not None and len(record) > 0 and record.steps[-1] - record.steps[0] >= TRIED and so_far <= LEARNED and (over(record) or not falls(record))
+    return so_far is not None and tried(record) and so_far <= LEARNED and (over(record) or not falls(record))
+
+
+def tried(record: Record) -> bool:
+    """Whether a run has had the steps in which something should show."""
+    return len(record) > 0 and record.steps[-1] - record.steps[0] >= TRIED
+
+
+def own_loss(record: Record) -> bool:
+    """Whether the loss is a single one that is not Keras' own."""
+    return record.facts.get("losses") == [None]
 
 
 def over(record: Record) -> bool:
@@ -177,7 +187,7 @@ def needed(record: Record) -> float | None:
     return record.facts.get("guess") or spread(record)
 
 
-def guess(record: Record, targets, weights=None) -> float | None:
+def guess(record: Record, targets, weights=None, sampled: bool = False) -> float | None:
     """The crossentropy that is reached by knowing only how often each class is there, above that of whoever knows the targets (`floor`).
 
     `None` where the loss is none, or the examples are all of one class.
@@ -186,6 +196,7 @@ def guess(record: Record, targets, weights=None) -> float | None:
         record: whose facts name the loss.
         targets: array of the targets of some examples.
         weights: what each example counts, as `class_weight` and `sample_weight` say. Defaults to 1.
+        sampled: whether these are some of many. Where they are fewer than `EACH` for each class, classes count as equally frequent: some are not among them.
     """
     found = heads(record)
     if len(found) != 1 or found[0].loss not in (*SPARSE, *ONE_HOT, *BINARY) or not found[0].target:
@@ -203,8 +214,10 @@ def guess(record: Record, targets, weights=None) -> float | None:
         counted = np.repeat(counted, len(rows) // len(values))
         shares = np.average(rows, 0, counted)
         shares = np.clip(np.stack([shares, 1 - shares]) if head.loss in BINARY else shares, 0, 1)
-    least = _left(head, targets, weights)
-    guessed = float(counted.mean() * _entropies(shares).sum(0).mean()) - least
+    entropy, least = _entropies(shares).sum(0).mean(), _left(head, targets, weights)
+    if sampled and head.loss not in BINARY and head.units and len(values) < EACH * head.units:
+        entropy = math.log(head.units)
+    guessed = float(counted.mean() * entropy) - least
     return guessed if guessed > ROUNDING * least else None
 
 
@@ -236,5 +249,5 @@ def at_rate(record: Record, rate: float) -> str:
     """Code that gives the optimizer another rate; one with a schedule does not take it while it trains."""
     optimizer = record.facts.get("optimizer") or {}
     if optimizer.get("scheduled"):
-        return f"`model.compile({optimizer['name']}({rate:.1g}), ...)` instead of the schedule"
+        return f"`optimizer={optimizer['name']}({rate:.1g})` in `model.compile`, instead of the schedule"
     return f"`model.optimizer.learning_rate = {rate:.1g}`"

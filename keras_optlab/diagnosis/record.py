@@ -205,7 +205,8 @@ class Record:
     def save(self, path: str | os.PathLike) -> None:
         """Writes the record as JSON, for `load`; the file appears whole or not at all."""
         aside = Path(f"{os.fspath(path)}.tmp")
-        aside.write_text(json.dumps(self.to_dict()))
+        text = json.dumps(self.to_dict())
+        aside.write_text(text)
         os.replace(aside, path)
 
     @classmethod
@@ -240,9 +241,9 @@ class Record:
         if not rows or "loss" not in rows[0]:
             found = ", ".join(name for name in rows[0] if name) if rows else "nothing"
             raise ValueError(f'`path` must be a CSV of logs with a column "loss". Received: {path}, with {found}.')
-        for name in rows[0]:
+        for name in filter(None, rows[0]):  # a comma at the end of a row is a column without a name
             values = [_number(row[name]) for row in rows]
-            if name and name != "epoch" and any(value is not None for value in values):
+            if name != "epoch" and any(value is not None for value in values):
                 record.logs[name] = [math.nan if value is None else value for value in values]
         if "loss" not in record.logs:
             raise ValueError(f'`path` must be a CSV whose column "loss" holds numbers, with a decimal point. Received: {path}, with {rows[0]["loss"]!r}.')

@@ -47,22 +47,23 @@ def _judged(record: Record, x: dict, first: dict, called: str) -> list[Finding]:
         return [Finding(CODE, "error", None, 0, 0, {"most": x["max"], "threshold": x["min"]}, message, "Look at what made them, `np.unique(x)`.")]
     if first["rows"] is not None:  # code of the user's own may give an embedding a part of the numbers
         return [] if first.get("own") and x["dtype"].startswith("float") else _embedded(x, first, called)
-    alike = x["std"] < SMALL and x["rms"] <= LARGE
-    if first["treated"] or not x["rms"] or x["rms"] <= LARGE and not alike:
+    narrow = x["std"] < SMALL and x["rms"] <= LARGE
+    if first["treated"] or not x["rms"] or x["rms"] <= LARGE and not narrow:
         return []
     probe = record.facts.get("probe", {})
     trials = probe.get("verdicts", {})
     decisive = trials.get("own standardized") or trials.get("standardized") and not trials.get("adam")
     harmful = stuck(record) and (decisive or not probe) or poor(record) and x["rms"] > ABSURD
-    learned = ": a batch was learned only after it was scaled." if harmful and decisive else ": nothing was learned." if harmful else "."
+    brought = "nothing" if stuck(record) else "little"
+    learned = ": a batch was learned only after it was scaled." if harmful and decisive else f": {brought} was learned." if harmful else "."
     evidence = {"rms": x["rms"], "threshold": LARGE, "min": x["min"], "max": x["max"]}
-    evidence |= {"std": x["std"], "threshold": SMALL} if alike else {}
+    evidence |= {"std": x["std"], "threshold": SMALL} if narrow else {}
     if x["rms"] > LARGE >= x.get("typical", np.inf):
         message = f"Some {called} reach {max(-x['min'], x['max']):.3g}, though a typical example has a root mean square of {x['typical']:.3g}{learned}"
         evidence["typical"] = x["typical"]
         advice = "Look at them, `np.abs(x).reshape(len(x), -1).max(1).argsort()[-5:]`, and mend them, leave them out or cut them off with `np.clip`."
     else:
-        size = f"deviation {x['std']:.3g}" if alike else f"root mean square {x['rms']:.3g}"
+        size = f"deviation {x['std']:.3g}" if narrow else f"root mean square {x['rms']:.3g}"
         message = f"The {called} reach from {x['min']:.3g} to {x['max']:.3g} ({size}; nets are made for about 1)"
         if "rescaled" in x:
             evidence["scale"] = first["scale"]

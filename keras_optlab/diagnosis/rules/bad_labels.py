@@ -23,6 +23,7 @@ CODE = "bad-labels"
 FEWEST, NEARLY_ALL, FAR = 20, 0.98, 10.0
 SEEN, SORTED, OFTEN = 5, 0.3, 0.75
 MARKED = 0.005
+MANY = 100  # no mask has so many classes
 
 
 def find(record: Record) -> list[Finding]:
@@ -52,7 +53,7 @@ def find(record: Record) -> list[Finding]:
         target = head.target
         if head.loss in BINARY and target and target["integer"] and target["min"] == 0 and target["max"] > 1 and (not head.flat or target["classes"] == 2):
             message = f"The targets go up to {target['max']:.0f}, but the {head.loss} wants shares between 0 and 1."
-            tell({"most": target["max"], "threshold": 1.0}, message, f"Divide them: `y = y / {target['max']:.0f}`.")
+            tell({"most": target["max"], "threshold": 1.0}, message, _shares(head.flat, int(target["max"])))
         rows = target and target["row_sum"]
         if head.loss in ONE_HOT and rows and target["shape"] == [head.units] and target["integer"] and rows == [0, 1] and target["min"] == 0:
             message = f"Some of the targets are rows of {head.units} zeros: no class, of which the {head.loss} learns nothing."
@@ -66,9 +67,8 @@ def find(record: Record) -> list[Finding]:
         if head.loss in DISTANCE and target and "mark" in target:
             mark, share = target["mark"]
             message = f"{share:.1%} of the targets are {mark:.6g}, far away from all others, as a mark for what is missing is."
-            tell(
-                {"share": share, "threshold": MARKED, "mark": mark}, message, f"Leave them out: `keep = y != {mark:.6g}`, `x, y = x[keep], y[keep]`.", "warning"
-            )
+            advice = f"Leave them out: `keep = np.ravel(y) != {mark:.6g}`, `x, y = x[keep], y[keep]`."
+            tell({"share": share, "threshold": MARKED, "mark": mark}, message, advice, "warning")
             continue
         if head.loss == "mean_squared_error" and head.flat and target["std"] > FAR * (target.get("high", 0) - target.get("low", 0)) > 0:
             message = f"A few targets dwarf all others: they reach from {target['min']:.3g} to {target['max']:.3g}, nine tenths of them lie between "
@@ -83,11 +83,9 @@ def find(record: Record) -> list[Finding]:
             tell({"most": high, "threshold": float(units - 1)}, message, "Count classes from 0: `y = y - 1`.", units=units + 1)
         elif head.loss in (*SPARSE, *BINARY) and low < 0 or head.loss in BINARY and (low, high) == (1, 2):
             message = f"The labels are {low:.0f} to {high:.0f}, but the {head.loss} wants {'0 and 1' if head.loss in BINARY else 'class numbers from 0'}."
-            tell(
-                {"least": low, "most": high},
-                message,
-                f"Count classes from 0: `y = {'(y + 1) // 2' if (low, high) == (-1, 1) else f'y + {-low:.0f}' if low < 0 else f'y - {low:.0f}'}`.",
-            )
+            numbered = f"y + {-low:.0f}" if low < 0 else f"y - {low:.0f}"
+            numbered = "(y + 1) // 2" if (low, high, head.target["classes"]) == (-1, 1, 2) else numbered
+            tell({"least": low, "most": high}, message, f"Count classes from 0: `y = {numbered}`.")
         elif head.target["classes"] == 1 and data["whole"] and data["examples"] >= FEWEST and head.loss in (*SPARSE, *BINARY):
             tell(
                 {"classes": 1.0, "threshold": 2.0},
@@ -105,4 +103,12 @@ def find(record: Record) -> list[Finding]:
     return found
 
 
-NAN = "Leave them out: `keep = np.isfinite(y)`, `x, y = x[keep], y[keep]`."
+def _shares(two_values: bool, most: int) -> str:
+    """What to do with whole targets above 1 before a binary crossentropy: the two values of a mask, or, in an image, perhaps classes."""
+    if two_values or most > MANY:
+        return f"Divide them: `y = y / {most}`."
+    advice = f'For classes end with a softmax over {most + 1} units and compile with `loss="sparse_categorical_crossentropy"`;'
+    return f"{advice} divide the two values of a mask, `y = y / {most}`."
+
+
+NAN = "Leave them out: `keep = np.isfinite(y).reshape(len(y), -1).all(1)`, `x, y = x[keep], y[keep]`."

@@ -9,9 +9,9 @@ Not to be confused with: labels that are all alike (`bad-labels`), something rar
 of which most are the same.
 """
 
-from keras_optlab.diagnosis.curves import accuracies, curve
+from keras_optlab.diagnosis.curves import curve, skill
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import DISTANCE, gained, heads, needed, over, stands
+from keras_optlab.diagnosis.heads import DISTANCE, WELL, gained, heads, needed, over, stands
 from keras_optlab.diagnosis.record import Record
 
 CODE = "class-imbalance"
@@ -22,10 +22,9 @@ def find(record: Record) -> list[Finding]:
     data = record.facts.get("data", {})
     found, outputs = [], heads(record)
     nothing = bool(record.logs.get("loss")) and over(record) and stands(record)
-    right, _, largest = accuracies(record)
-    validated, share = curve(record, "val_loss"), gained(record) or 0
-    carries = validated[-1] <= LITTLE * (needed(record) or 0) if len(validated) else share > 1 - FEW
-    learned = over(record) and share > 1 - LITTLE and carries
+    validated, brought = curve(record, "val_loss"), gained(record) or 0
+    carries = validated[-1] <= LITTLE * (needed(record) or 0) if len(validated) else brought > 1 - FEW
+    learned = over(record) and brought > 1 - LITTLE and carries
     for target in data.get("y", []):  # of any output, where it is not known of which
         own = [head for head in outputs if head.target and head.target["name"] == target["name"]] or outputs
         several = any(head.units and head.units > 2 for head in own)
@@ -39,7 +38,7 @@ def find(record: Record) -> list[Finding]:
         elif share is not None and share < SHARE and (target.get("heaviest") or 0.0) >= NEARLY_ALL:
             message = f"By their weights {target['heaviest']:.1%} of the loss are of one class, of which {share:.1%} of the examples are at most."
             advice = WEIGH
-            severity = "info" if over(record) and len(right) and right[-1] > (1 + largest) / 2 else "warning"
+            severity = "info" if over(record) and (skill(record) or 0) > WELL else "warning"
             found.append(Finding(CODE, severity, None, 0, 0, {"share": target["heaviest"], "threshold": NEARLY_ALL}, message, advice))
     return found
 

@@ -10,9 +10,9 @@ without a way back to the weights (`unchanged-weights`).
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import accuracies
+from keras_optlab.diagnosis.curves import skill
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, ONE_HOT, SPARSE, heads, needed, over
+from keras_optlab.diagnosis.heads import BINARY, ONE_HOT, SPARSE, WELL, heads, needed, over, own_loss
 from keras_optlab.diagnosis.record import Record, onset
 
 CODE = "clipped-loss"
@@ -21,7 +21,7 @@ SAMPLES, LEAST, TIMES, LEARNS, WRONG = 3, 0.2, 2.0, 0.2, 16.118
 
 def find(record: Record) -> list[Finding]:
     applied = record.applied()
-    own = record.facts.get("losses") == [None] and _few_are_right(record)
+    own = own_loss(record) and _few_are_right(record)
     if len(applied) < SAMPLES or not (own or any(head.loss in (*SPARSE, *ONE_HOT, *BINARY) for head in heads(record))):
         return []
     gradient, loss = record.per_layer("grad_norm")[applied], np.array(record.loss)[applied]
@@ -47,5 +47,5 @@ def find(record: Record) -> list[Finding]:
 
 
 def _few_are_right(record: Record) -> bool:
-    right, _, largest = accuracies(record)
-    return over(record) and len(right) > 0 and right[-1] < (1 + largest) / 2
+    right = skill(record)
+    return over(record) and right is not None and right < WELL

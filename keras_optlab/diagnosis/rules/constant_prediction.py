@@ -9,7 +9,7 @@ Not to be confused with: imbalance (nothing is told where the largest class hold
 """
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import over, stands, stuck
+from keras_optlab.diagnosis.heads import heads, over, stands, stuck
 from keras_optlab.diagnosis.record import Record, predictions
 
 CODE = "constant-prediction"
@@ -18,7 +18,7 @@ FLAT, CLOSE, FEWEST, WARM_UP, OFTEN, HARDLY = 1e-3, 0.05, 20, 20, 0.9, 0.1
 
 def find(record: Record) -> list[Finding]:
     looks = [look for look in record.looks if look["step"] >= WARM_UP]
-    targets = record.facts.get("data", {}).get("y", [])
+    targets = [head.target or {} for head in heads(record)]
     if not looks or not stuck(record):
         return []
     outputs = predictions(looks[-1])

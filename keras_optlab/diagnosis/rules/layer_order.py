@@ -34,8 +34,8 @@ def _misplaced(end: list[dict], is_stuck: bool) -> Finding | None:
     if not (behind or between):
         return None
     (layer, kind), function = (behind or between)[0], end[head]["activation"]
-    what = {"normalization": "normalizes", "dropout": "drops some of", "function": f"applies {layer['activation']} to"}[kind]
-    numbers = f"what {function} has made of the last layer's numbers" if functions and behind else "the last layer's numbers themselves"
+    what = {"normalization": "normalizes", "dropout": "drops some of", "function": f"applies {layer['activation'] or 'a function'} to"}[kind]
+    numbers = f"what {function or 'a function'} has made of the last layer's numbers" if functions and behind else "the last layer's numbers themselves"
     more = f", with {len(behind or between) - 1} more behind it" if len(behind or between) > 1 else ""
     message = f"`{layer['name']}` {what} {numbers}{more}."
     severity = "warning" if behind and is_stuck else "info"

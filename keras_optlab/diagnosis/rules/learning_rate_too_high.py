@@ -40,6 +40,7 @@ def find(record: Record) -> list[Finding]:
     what = f"the loss rises from {first:.3g} to {highest:.3g}" if rises else f"a step moves a layer by {moved:.0%} of its weights (healthy: .1 %)"
     learned = f"{'nothing' if stands(record) else 'little'} is learned"
     then = "a batch is not learned, though Adam learns it at a usual one" if tried else learned
+    evidence = {"learning_rate": rate, "threshold": WORSE * first, "update_to_weight": moved, "threshold_update_to_weight": FAST}
     return [
         Finding(
             CODE,
@@ -47,7 +48,7 @@ def find(record: Record) -> list[Finding]:
             None,
             0,
             record.steps[-1] if len(record) else 0,
-            {"learning_rate": rate, "loss": highest, "threshold": WORSE * first, "update_to_weight": moved, "threshold_update_to_weight": FAST},
+            evidence | ({"loss": highest} if np.isfinite(highest) else {}),
             f"At a learning rate of {rate:.3g} {what}, and {then}.",
             f"Take a tenth, and a tenth of that: {at_rate(record, rate / 10)}." + (SCALED if large_targets(record) else ""),
         )

@@ -16,7 +16,7 @@ rate), a short schedule for a short training (its trial learns), steps that the 
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import FALLING, LEARNED, TRIED, WELL, at_rate, gained, over
+from keras_optlab.diagnosis.heads import FALLING, LEARNED, TRIED, WELL, at_rate, gained, over, tried
 from keras_optlab.diagnosis.record import Record
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 
@@ -65,7 +65,7 @@ def _moved(record: Record) -> float:
     """The largest part of its weights that a layer has moved by in a measured step."""
     with np.errstate(all="ignore"):
         moved = (record.per_layer("update_norm") / record.per_layer("weight_norm"))[record.applied()]
-    return float(np.where(np.isfinite(moved), moved, 0).max())
+    return float(np.where(np.isfinite(moved), moved, 0).max(initial=0))
 
 
 def _spent(record: Record) -> list[Finding]:
@@ -75,7 +75,7 @@ def _spent(record: Record) -> list[Finding]:
     since = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
     if not low[-1] or steps[-1] < TRIED or steps[since - 1] > EARLY * steps[-1] or not over(record):
         return []
-    if (gained(record) or 0) > (DONE if low[-1] and rates[-1] <= GONE**2 * rates.max() else WELL):
+    if (gained(record) or 0) > (DONE if rates[-1] <= GONE**2 * rates.max() else WELL):
         return []
     if (gained(record) or 0) <= LEARNED and not probe or probe and not (probe["learned"] or probe["verdicts"].get("adam")):
         return []
@@ -93,7 +93,7 @@ def _spent(record: Record) -> list[Finding]:
 
 def _frozen(record: Record) -> list[Finding]:
     losses, moved = record.logs.get("loss", []), _moved(record)
-    if len(losses) < 2 or not over(record) or record.steps[-1] - record.steps[0] < TRIED or not 0 < moved <= FROZEN:
+    if len(losses) < 2 or not over(record) or not tried(record) or not 0 < moved <= FROZEN:
         return []
     if not abs(losses[0] - losses[-1]) <= GAIN * abs(losses[0]) or (gained(record) or 0) >= DONE:
         return []

@@ -23,7 +23,7 @@ def find(record: Record) -> list[Finding]:
     if skipped[-1] and record.loss[-1] == np.inf:
         return _nothing_gets_through(record, skipped)
     table = record.table()
-    if np.isfinite(table[..., :3]).all() and not table[..., 4].any():
+    if not np.isinf(table[..., :3]).any() and not (table[..., 4] > 0).any():  # NaN is what is not there
         return [] if skipped.any() else _loss_alone(record)
     weights = record.per_layer("weight_norm") == np.inf
     gradients = (record.per_layer("grad_norm") == np.inf) | (record.per_layer("nonfinite_share") > 0)

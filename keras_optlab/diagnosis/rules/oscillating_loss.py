@@ -31,7 +31,7 @@ def find(record: Record) -> list[Finding]:
         ("stretches between measured steps", sampled[len(sampled) // 2 :], len(sampled) >= SAMPLES),
     ]
     moved = float(np.median(movement(record)))
-    bar, batch = NO_BETTER * begun(record), record.facts.get("memory", {}).get("batch", 8)
+    bar, batch = NO_BETTER * begun(record), record.facts.get("batch_size")
     for what, values, enough in curves:
         if not enough or not np.isfinite(values).all():
             continue
@@ -48,7 +48,8 @@ def find(record: Record) -> list[Finding]:
                     {"swing": swing, "threshold": SWING, "loss": level, "update_to_weight": moved},
                     f"From one of the last {len(values)} {what} to the next the loss typically changes by {swing:.0%}, and it is no better than at the start "
                     f"({begun(record):.3g}), in steps of {moved:.1e} of the weights (healthy: about 1e-3).",
-                    f"Lower the rate, {at_rate(record, max(record.learning_rate) / 10)}, or take larger batches: `model.fit(x, y, batch_size={4 * batch})`.",
+                    f"Lower the rate, {at_rate(record, max(record.learning_rate) / 10)}"
+                    + (f", or take larger batches: `model.fit(x, y, batch_size={4 * batch})`." if batch else "."),
                 )
             ]
     return []

@@ -43,9 +43,9 @@ def find(record: Record) -> list[Finding]:
     known = {"lost": lost, "guess": guessed}
     since = f" and has risen since epoch {best + 1}, when it was {validated[best]:.3g}" if risen else ""
     since += f"; guessing gives {guessed:.3g}" if nothing or never else ""
-    carried = (
-        f"; of what the training accuracy is above guessing, {lost:.0%} does not carry over" if lost and costs else "; nothing carries over" if never else ""
-    )
+    part = lost if costs and lost and lost > 0 else None
+    carried = "; nothing carries over" if never else ""
+    carried = carried if part is None else f"; of what the training accuracy is above guessing, {part:.0%} does not carry over"
     return [
         Finding(
             CODE,

@@ -1,19 +1,22 @@
 """Initial weights from which training cannot start.
 
 Needs: of each kernel its deviation times the root of its inputs (1.4 for he_normal before relu, about 1 for glorot), and whether it is one number throughout; a
-trial training.
+trial training; the first loss.
 Thresholds: two layers or more whose kernels are constant, one of them hidden and with a function behind it (its units stay copies of each other), where a trial
 training brought nothing or the run but little, and no trial, with Adam neither, more than WELL; deviations outside SMALL and LARGE where it brought nothing
-with the given optimizer, above FAR times LARGE where the run brought little. An embedding that is not trained and has the same row for all.
+with the given optimizer, above FAR times LARGE where the run brought little. Else a first loss above HIGH times that of
+guessing, an info: many nets come down from there. An embedding that is not trained and has the same row for all.
 Not to be confused with: last layers, of a model or of its branches, that start at zero on purpose, weights that were trained before.
 """
 
+import numpy as np
+
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import WELL, poor, stuck
+from keras_optlab.diagnosis.heads import WELL, beside, poor, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "poor-initialization"
-SMALL, LARGE, FAR = 0.05, 5.0, 2.0
+SMALL, LARGE, FAR, HIGH = 0.05, 5.0, 2.0, 10.0
 
 
 def find(record: Record) -> list[Finding]:
@@ -23,8 +26,20 @@ def find(record: Record) -> list[Finding]:
             message = f"All {one['rows']} rows of the embedding `{one['layer']}` are the same, and it is not trained: all words look alike."
             advice = "Look at what was to fill it, `embeddings.std(0)`, or let it learn, `trainable=True`."
             return [Finding(CODE, "error", one["layer"], 0, 0, {"rows": float(one["rows"]), "threshold": 1.0}, message, advice)]
-    if not poor(record):
+    return _badly_drawn(record) if poor(record) else _far_off(record)
+
+
+def _far_off(record: Record) -> list[Finding]:
+    """A first loss far above that of guessing; a net that is drawn as usual begins near it."""
+    guessed, trial = record.facts.get("guess"), record.facts.get("probe", {}).get("loss", [])
+    first = next(iter(trial or ([] if "begins" in record.facts else record.loss)), np.nan) - beside(record)[0] * (not trial)
+    if not guessed or not HIGH * guessed < first < np.inf:
         return []
+    message = f"The first loss is {first:.3g}, {first / guessed:.2g} times that of guessing ({guessed:.3g}): what the layers make of the inputs is too large."
+    return [Finding(CODE, "info", None, 0, 0, {"loss": first, "guess": guessed, "threshold": HIGH}, message, ADVICE)]
+
+
+def _badly_drawn(record: Record) -> list[Finding]:
     kernels = [layer for layer in record.facts.get("layers", []) if "scale" in layer]
     constant = [layer for layer in kernels if layer["constant"]] if record.facts.get("probe", {}).get("gain", 0.0) <= WELL else []
     ends = [output["layer"] for output in record.facts.get("outputs", [])]
@@ -35,11 +50,11 @@ def find(record: Record) -> list[Finding]:
         )
         return [Finding(CODE, "error", copies[0]["name"], 0, 0, {"layers": float(len(constant))}, message, ADVICE)]
     least, most = (SMALL, LARGE) if stuck(record) else (0.0, FAR * LARGE)
-    off = [layer for layer in kernels if not layer["constant"] and not least <= layer["scale"] <= most]
+    off = [layer for layer in kernels if not layer["constant"] and np.isfinite(layer["scale"]) and not least <= layer["scale"] <= most]
     if not off:
-        return []
+        return _far_off(record)
     layer = max(off, key=lambda one: max(one["scale"], 1 / max(one["scale"], 1e-9)))
-    threshold, how = (LARGE, "large") if layer["scale"] > LARGE else (SMALL, "small")
+    threshold, how = (most, "large") if layer["scale"] > most else (least, "small")
     message = f"The weights of `{layer['name']}` start far too {how}: their deviation is {layer['scale']:.2g} over the root of the inputs (usual: about 1)."
     return [Finding(CODE, "warning", layer["name"], 0, 0, {"scale": layer["scale"], "threshold": threshold}, message, ADVICE)]
 

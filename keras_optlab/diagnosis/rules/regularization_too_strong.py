@@ -12,7 +12,7 @@ Not to be confused with: usual penalties; losses that a model adds for other rea
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import TRIED, WELL, gained, needed, over, poor, stands, stuck
+from keras_optlab.diagnosis.heads import WELL, gained, needed, over, poor, stands, stuck, tried
 from keras_optlab.diagnosis.record import Record
 
 CODE = "regularization-too-strong"
@@ -37,7 +37,7 @@ def find(record: Record) -> list[Finding]:
             f"The loss begins at {record.loss[0]:.3g}, guessing gives {guessed:.3g}: the penalty on what `{active[0]}` gives outweighs what there is to learn."
         )
         evidence = {"times": record.loss[0] / guessed, "threshold": TIMES}
-        return [Finding(CODE, "warning", active[0], 0, 0, evidence, message, "Take a hundredth: `activity_regularizer=keras.regularizers.L1(1e-5)`.")]
+        return [Finding(CODE, "warning", active[0], 0, 0, evidence, message, "Take far less: `activity_regularizer=keras.regularizers.L1(1e-5)`.")]
     if probe:
         penalty, rest = probe["penalty"], max(1e-7, *map(abs, probe["loss"]))  # a cosine begins at about 0
         threshold = TIMES if (probe["learned"] or any(probe["verdicts"].values())) and not stands(record) else HALF
@@ -46,11 +46,11 @@ def find(record: Record) -> list[Finding]:
         if not losses:
             return []
         rest, threshold = max(1e-7, abs(losses[0] - penalty), abs(losses[-1] - now)), TIMES
-        learns = not over(record) or record.steps[-1] - record.steps[0] < TRIED or (gained(record) or 0.0) > WELL
+        learns = not over(record) or not tried(record) or (gained(record) or 0.0) > WELL
         severity = "info" if learns else "warning"
     if not penalty > threshold * rest:
         return []
     begins = "" if probe else " at the start"
     message = f"Beside a loss of {rest:.3g}, the penalties on the weights are {penalty:.3g}{begins}: {penalty / rest:.2g} times as much."
-    advice = "Take a hundredth: `kernel_regularizer=keras.regularizers.L2(1e-4)`."
+    advice = "Take far less: `kernel_regularizer=keras.regularizers.L2(1e-4)`."
     return [Finding(CODE, severity, None, 0, 0, {"times": penalty / rest, "threshold": threshold}, message, advice)]

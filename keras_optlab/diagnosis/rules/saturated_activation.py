@@ -18,7 +18,7 @@ SHARE, EARLY, EXTREME = 0.7, 50, 0.9
 
 
 def find(record: Record) -> list[Finding]:
-    last = {output["layer"] for output in record.facts.get("outputs", [])}
+    found, last = [], {output["layer"] for output in record.facts.get("outputs", [])}
     for name, now in record.looks[-1]["layers"].items() if record.looks else ():
         if now["saturated"] is None or name.rpartition("/")[2] in last:
             continue
@@ -35,5 +35,5 @@ def find(record: Record) -> list[Finding]:
         first, latest = record.looks[began]["step"], record.looks[-1]["step"]
         so_far = gained(record)
         sick = stuck(record) or shares[-1] >= EXTREME and latest >= TRIED and so_far is not None and so_far <= LEARNED
-        return [Finding(CODE, "warning" if sick and not large_targets(record) else "info", name, first, latest, evidence, message, advice)]
-    return []
+        found.append(Finding(CODE, "warning" if sick and not large_targets(record) else "info", name, first, latest, evidence, message, advice))
+    return sorted(found, key=lambda one: one.severity == "info")[:1]  # what saturates later may follow from what does so first

@@ -15,7 +15,7 @@ its end, fine-tuning (it begins low, WELL below guessing), a rate with which not
 
 import numpy as np
 
-from keras_optlab.diagnosis.curves import accuracies, begun, curve, movement, step_after
+from keras_optlab.diagnosis.curves import begun, curve, movement, skill, step_after
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import LEARNED, WELL, at_rate, gained, over, stands
 from keras_optlab.diagnosis.record import Record
@@ -75,8 +75,8 @@ def find(record: Record) -> list[Finding]:
 
 def _few(record: Record, losses) -> list[Finding]:
     count = sum(epoch["steps"] for epoch in record.pace)
-    right, _, largest = accuracies(record)
-    enough = right[-1] > (1 + largest) / 2 if len(right) else (gained(record) or 0) > LEARNED
+    right = skill(record)
+    enough = (gained(record) or 0) > LEARNED if right is None else right > WELL
     if not 0 < count <= FEW or not losses[-1] < losses[0] or (gained(record) or 0) > PART or enough:
         return []
     message = f"There were {count} steps in all, and the loss has come from {losses[0]:.4g} to {losses[-1]:.4g}."

@@ -9,7 +9,7 @@ Not to be confused with: noise in the data (a rest above FAR alone is not told o
 (`oscillating-loss`).
 """
 
-from keras_optlab.diagnosis.curves import accuracies, curve, step_after
+from keras_optlab.diagnosis.curves import curve, skill, step_after
 from keras_optlab.diagnosis.findings import Finding
 from keras_optlab.diagnosis.heads import needed, over
 from keras_optlab.diagnosis.record import Record
@@ -24,8 +24,7 @@ def find(record: Record) -> list[Finding]:
         return []
     third = max(2, len(losses) // 3)
     before, last, narrow = float(losses[-third - 1]), float(losses[-third:].mean()), _narrow(record)
-    trained, _, largest = accuracies(record)
-    right = len(trained) and trained[-1] > largest + RIGHT * (1 - largest)  # weighted classes may make any loss of it
+    right = (skill(record) or 0) > RIGHT  # weighted classes may make any loss of it
     right = right or any(values[-1] > RANKED for name, values in record.logs.items() if name.startswith("auc") and values)
     better = len(curve(record, "val_loss")) and curve(record, "val_loss")[-1] <= NOTHING * guessed  # which are not weighted there
     level = len(losses) >= 2 * EPOCHS and losses[-third:].std() <= REST * abs(last) and last >= (1 - REST) * losses[-2 * third : -third].mean()
@@ -49,7 +48,7 @@ def _narrow(record: Record) -> dict | None:
     outputs, layers = record.facts.get("outputs", []), record.facts.get("layers", [])
     data = record.facts.get("data", {"x": [], "y": []})
     itself = data["x"] and [x["shape"] for x in data["x"]] == [y["shape"] for y in data["y"]]  # an autoencoder is to be narrow
-    if not record.facts.get("row") or len(outputs) != 1 or not outputs[0]["shape"] or itself:
+    if not record.facts.get("row") or len(outputs) != 1 or not outputs[0]["shape"] or outputs[0]["shape"][-1] is None or itself:
         return None
     enough = (outputs[0]["shape"][-1] - 1) / 2
     hidden = [one for one in layers if one["kind"] == "Dense" and "units" in one and one["name"] != outputs[0]["layer"]]

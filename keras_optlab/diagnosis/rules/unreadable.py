@@ -12,4 +12,8 @@ CODE = "unreadable"
 
 
 def find(record: Record) -> list[Finding]:
-    return [Finding(CODE, "info", None, 0, 0, {}, f"Not examined: {one['what']}, because {one['why']}.", "") for one in record.facts.get("unreadable", [])]
+    return [finding for one in record.facts.get("unreadable", []) for finding in told(**one)]
+
+
+def told(what: str, why: str) -> list[Finding]:
+    return [Finding(CODE, "info", None, 0, 0, {}, f"Not examined: {what}, because {why}.", "")]

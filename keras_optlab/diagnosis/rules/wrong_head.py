@@ -62,7 +62,7 @@ def _judged(head: Head, doubtful: str, learns: bool):
         and target["max"] == 1
     ):
         message = f"Examples belong to up to {target['row_sum'][1]:.0f} classes at once, but the numbers of a softmax add up to 1."
-        advice = f'End with `keras.layers.Dense({units}, activation="sigmoid")` and `loss="binary_crossentropy"`.'
+        advice = f'End with {_dense(units, "sigmoid")} and `loss="binary_crossentropy"`.'
         severity = "info" if learns and head.loss in ONE_HOT else "error"  # as rows of what somebody has bought may be
         return severity, {"row_sum": target["row_sum"][1], "threshold": 1.0}, message, advice, {"activation": "sigmoid", "loss": "binary_crossentropy"}
     if head.loss in DISTANCE and function in BOUNDS and target and not (head.labels and units is not None and units > 1):
@@ -70,21 +70,28 @@ def _judged(head: Head, doubtful: str, learns: bool):
         beyond = max(low - target.get("low", target["min"]), target.get("high", target["max"]) - high) / (high - low)
         if beyond > BEYOND:
             message = f"Targets reach from {target['min']:.3g} to {target['max']:.3g}, which a {function} never gives: it stays within {low:g} and {high:g}."
-            advice = f"End with `keras.layers.Dense({units})`, without a function, or scale the targets."
+            advice = f"End with {_dense(units)}, without a function, or scale the targets."
             return "info" if learns else "error", {"beyond": beyond, "threshold": BEYOND}, message, advice, {"activation": "linear"}
     if head.loss in DISTANCE and function in ("relu", "relu6", "softplus") and target and target.get("low", target["min"]) < -BELOW * max(target["rms"], 1e-12):
         message = f"Targets go down to {target['min']:.3g}, but a {function} gives nothing below 0."
-        advice = f"End with `keras.layers.Dense({units})`, without a function."
+        advice = f"End with {_dense(units)}, without a function."
         return "info" if learns else "warning", {"least": target["min"], "threshold": 0.0}, message, advice, {"activation": "linear"}
     if head.loss in (*SPARSE, *ONE_HOT, *BINARY) and not head.from_logits and function is not None and function not in SHARES:
         wanted = "sigmoid" if head.loss in BINARY else "softmax"
         message = f"The loss {head.loss} takes probabilities, but {head.name} ends {'without a function' if function == 'linear' else f'with {function}'}."
-        advice = f'End with `keras.layers.Dense({units}, activation="{wanted}")`, or give the loss `from_logits=True` and end without a function.'
+        advice = f"End with {_dense(units, wanted)}, or give the loss `from_logits=True` and end without a function."
         return doubtful, {}, message, advice, {"activation": wanted}
     if head.loss == "poisson" and function is not None and function not in POSITIVE:
         message = f"The Poisson loss takes the logarithm of what {head.name} predicts, which ends with {function} and may give numbers below 0."
-        return doubtful, {}, message, f'End with `keras.layers.Dense({units}, activation="exponential")`.', {"activation": "exponential"}
+        return doubtful, {}, message, f"End with {_dense(units, 'exponential')}.", {"activation": "exponential"}
     return None, None
+
+
+def _dense(units: int | None, function: str | None = None) -> str:
+    """A last layer as code; its function alone where it is not known how many units there are."""
+    if units is None:
+        return f'`activation="{function}"`' if function else "`activation=None`"
+    return f'`keras.layers.Dense({units}, activation="{function}")`' if function else f"`keras.layers.Dense({units})`"
 
 
 FLAT = (

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_optlab.diagnosis.curves import accuracies, curve
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import BINARY, DISTANCE, LEARNED, ONE_HOT, SHARES, SPARSE, WELL, Head, gained, heads, over, stuck
+from keras_optlab.diagnosis.heads import BINARY, DISTANCE, LEARNED, ONE_HOT, SHARES, SPARSE, WELL, Head, gained, heads, over, own_loss, stuck
 from keras_optlab.diagnosis.record import Record, predictions
 
 CODE = "wrong-loss"
@@ -91,20 +91,20 @@ def _judged(head: Head, is_stuck: bool):
 
 
 def _without_end(record: Record):
-    """A loss of the user's own that falls below 0 and ever faster: its minus is missing, or a square."""
+    """A loss of the user's own that falls below 0 and no slower than before: its minus is missing, or a square."""
     losses, critic = curve(record, "loss"), any(head.labels and head.target["min"] == -1 and head.target["classes"] == 2 for head in heads(record))
-    if critic or record.facts.get("losses") != [None] or len(losses) < EPOCHS or not over(record) or losses[-1] >= 0:
+    if critic or not own_loss(record) or len(losses) < EPOCHS or not over(record) or losses[-1] >= 0:
         return None
     fell, half = -np.diff(losses), len(losses) // 2
     if losses[-1] > LOW or not (fell > 0).all() or fell[half:].mean() < fell[:half].mean() or losses[-1] > -TIMES * abs(losses[0]):
         return None
-    message = f"The loss has come from {losses[0]:.3g} to {losses[-1]:.3g}, faster and faster: it has no lowest value, and the model goes off without end."
+    message = f"The loss has come from {losses[0]:.3g} to {losses[-1]:.3g}, and falls no slower than it did: it has no lowest value."
     return "warning", {"loss": float(losses[-1]), "threshold": 0.0}, message, "Look for a sign or a square that is missing in the loss.", {}
 
 
 def _turned(record: Record):
     """A loss that falls while no more are right than by guessing, or while predictions turn away from the targets."""
-    (right, _, largest), found, fell, own = accuracies(record), heads(record), gained(record) or 0, record.facts.get("losses") == [None]
+    (right, _, largest), found, fell, own = accuracies(record), heads(record), gained(record) or 0, own_loss(record)
     if not over(record) or fell <= LEARNED or len(found) != 1 or found[0].target is None:
         return None
     units, target, examples = found[0].units or 0, found[0].target, max(record.facts["data"]["examples"], 1)
@@ -119,14 +119,16 @@ def _turned(record: Record):
     several = units > 1 and (found[0].labels or target["one_hot"] and target["shape"] == [units])
     guessed = 0.5 if binary else 1 / max(units, 1)
     noise = lambda share: 2 * (share * (1 - share) / examples) ** 0.5
-    limit = largest + noise(largest) if own and fell > WELL else SELDOM * guessed - noise(guessed)
+    by_largest = own and fell > WELL
+    limit = largest + noise(largest) if by_largest else SELDOM * guessed - noise(guessed)
     if len(right) < EPOCHS or largest >= OFTEN or (agreement or 0) > AWAY or not (binary or several) or (right[-EPOCHS:] >= limit).any():
         return None
-    message = f"The loss falls, but {right[-1]:.1%} are right, where guessing is right {guessed:.0%} of the time: it leads away from the labels."
+    message = f"The loss falls, but {right[-1]:.1%} are right, where {'naming the largest class' if by_largest else 'guessing'} is right "
+    message += f"{largest if by_largest else guessed:.0%} of the time: it leads away from the labels."
     return "warning", {"accuracy": float(right[-1]), "threshold": limit}, message, SIGN, {}
 
 
-SIGN = "Look for a sign that is missing in the loss: it must be least where model and labels agree."
+SIGN = "Look for a sign that is missing in the loss: it must be least where model and labels agree, as `keras.losses.MeanSquaredError()` is."
 NUMBERS = (
     'For numbers compile with `loss="mean_squared_error"` and end with `keras.layers.Dense(1)`; for classes compile with '
     '`loss="sparse_categorical_crossentropy"` and end with a softmax over one unit for each.'
