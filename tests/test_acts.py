@@ -433,3 +433,13 @@ def test_scaled():
     assert float(schedule(50)) == pytest.approx(0.05) and schedule.get_config()["factor"] == 0.5
     with pytest.raises(ValueError, match="must be a schedule; a number can be multiplied. Received: learning_rate=0.1"):
         Scaled(0.1, 0.5)
+
+
+@pytest.mark.parametrize("optimizer", [Adam(1e-2), Adam(Cosine(1e-2, 100))])
+def test_what_cannot_be_made_anew_stays_as_it_is(optimizer, monkeypatch):
+    run = Run(optimizer, losses=[2.0], trials=None)
+    run.model.make_train_function = lambda: None  # of the user's own, which cannot be forced
+    before, rate = weights(run.model), run.rate
+    with pytest.raises(TypeError):
+        run.over(9.0, sick("exploding-gradient"), move=0.0)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(run.model), before)) and (run.rate, run.clip, run.acts.made) == (rate, None, [])

@@ -12,6 +12,7 @@ from keras.optimizers import SGD, Adam
 from sklearn.datasets import load_digits, load_wine
 
 import keras_optlab
+from keras_optlab import optimizers as ours
 from keras_optlab.diagnosis import Record, examine
 from keras_optlab.training import data_facts, probe
 from keras_optlab.training.look import is_linear
@@ -332,6 +333,11 @@ def test_what_cannot_be_read_is_said_and_nothing_raised(model, x, y, why):
     assert {f.code for f in findings} == {"unreadable"} and any(why in f.message for f in findings), [f.message for f in findings]
 
 
+@pytest.mark.parametrize("x", [[[X[0], X[1]] for _ in range(10)], [X[0]] * 9 + [[1.0, 2.0]], [X[0]] * 9 + [None]])
+def test_lists_of_anything_are_told(x):
+    assert any(f.code == "unreadable" for f in keras_optlab.diagnose(net(), x, FOUR[:10]))
+
+
 def test_lists_and_datasets_are_read():
     lists = data_facts.data_facts(*data_facts.read(X.tolist(), FOUR.tolist()))
     assert lists["examples"] == 256 and lists["x"][0]["shape"] == [8] and lists["y"][0]["classes"] == 4
@@ -627,3 +633,28 @@ def test_random_numbers_that_a_dataset_draws_are_put_back():
             return X[:32] + np.random.normal(size=(32, 8)), FOUR[:32]
 
     assert first_alarm(net(), Noisy(), None) is None
+
+
+class Unsaved(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule as tutorials write it."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate * keras.ops.rsqrt(keras.ops.cast(step, "float32") + 1)
+
+
+RATES = {"schedule": Unsaved, "function": lambda rate: lambda: rate}
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_a_rate_that_has_no_config(kind):
+    made, begun = RATES[kind], values(net())
+    for optimizer in (Adam(made(1e-2)), keras.optimizers.LossScaleOptimizer(Adam(made(1e-2))), ours.Lookahead(ours.AdamW(made(1e-2)))):
+        sound = net(optimizer=optimizer)
+        assert keras_optlab.diagnose(sound, X, FOUR) == [] and sound.optimizer is optimizer and all(np.array_equal(a, b) for a, b in zip(values(sound), begun))
+    head = {"units": 1, "activation": "softmax", "loss": "binary_crossentropy"}
+    assert first_alarm(net(optimizer=Adam(made(1e-2)), **head), X, TWO) == "wrong-head"
+    slow, fast = net(optimizer=SGD(made(1e-7))), net(optimizer=SGD(made(1e4)))
+    assert (first_alarm(slow, X, FOUR), first_alarm(fast, X, FOUR)) == ("learning-rate-too-low", "learning-rate-too-high")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from conftest import BACKEND, SLOW_HERE, slow_here
 from keras import layers as L
+from test_diagnose import RATES
 
 import keras_optlab
 from keras_optlab.diagnosis import Finding, rules
@@ -302,6 +303,7 @@ class Stubborn(Own):
     [
         (3, [], "must be a compiled keras.Model"),
         (keras.Sequential([L.Dense(1)]), [], "must be a compiled keras.Model"),
+        (row(), 5, "must be `keras_optlab.diagnosis.Finding`s"),
         (row(), ["dead-units"], "must be `keras_optlab.diagnosis.Finding`s"),
     ],
 )
@@ -435,3 +437,53 @@ def test_a_remedy_that_does_not_help_is_undone_and_that_is_said():
     assert change.note.startswith("Undone: with it a short training loses") and relu(new, "one")
     healthy = row()
     assert repair(healthy, [], X, Y)[1] == []
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_a_rate_that_has_no_config(kind):
+    model = row(optimizer=keras.optimizers.Adam(RATES[kind](1e-2)), head=L.Dense(1, "softmax", name="head"), loss="binary_crossentropy")
+    new, (change,) = repair(model, diagnose(model, X, Y > 1))
+    assert change.code == "wrong-head" and rate(new) == pytest.approx(rate(model)) and type(new.optimizer) is keras.optimizers.Adam
+    fast = row(optimizer=keras.optimizers.SGD(RATES[kind](1e4)))
+    new, (change,) = repair(fast, [finding("learning-rate-too-high")])
+    assert rate(new) == pytest.approx(1e3) and ("Scaled" in change.lines[1]) is (kind == "schedule")
+    new.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("last", [L.LSTM(1, return_sequences=True), L.LSTM(4)])
+def test_a_last_layer_that_is_recurrent_is_left_to_the_user(last):
+    model = keras.Sequential([L.Input((10, 8)), last])
+    model.compile("adam", "mse")
+    places = np.random.default_rng(0).normal(size=(40, 10, 8))
+    _, (change,) = repair(model, diagnose(model, places, places[:, 0, 0]))
+    assert change.code == "wrong-head" and change.note.startswith("Left to you.")
+
+
+@pytest.mark.parametrize("code", ["layer-order", "wrong-head", "bad-input-range", "dead-units", "underfitting"])
+def test_a_layer_that_the_model_does_not_have(code):
+    evidence = {"rms": 100.0, "min": 0.0, "max": 255.0} if code == "bad-input-range" else {}
+    _, (change,) = repair(row(), [finding(code, "dense_99", {"flatten": True}, **evidence)])
+    assert change.note == "Left to you. advice" and not change.lines
+
+
+class Block(L.Layer):
+    """Its layers are made by itself, whatever is planned."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.dense, self.dropout = L.Dense(6, name="inner"), L.Dropout(0.95, name="dropped")
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x, training=None):
+        return self.dropout(self.dense(x), training=training)
+
+
+def test_layers_that_a_layer_makes_are_left_to_the_user():
+    model = row(Block(name="block"), L.Dropout(0.9, name="own"))
+    new, (change,) = repair(model, [finding("dropout-too-high", "dropped", threshold=0.75)])
+    assert layer(new, "dropped").rate == 0.95 and layer(new, "own").rate == 0.3 and [line[-5:] for line in change.lines] == ["n own", "n own"]
+    alone = row(Block(name="block"))
+    _, (change,) = repair(alone, [finding("dropout-too-high", "dropped", threshold=0.75)])
+    assert not change.lines and change.note == "Left to you. advice"

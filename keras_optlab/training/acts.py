@@ -170,7 +170,6 @@ class Acts:
         if not remedy["slow"]:
             to = self._good or self._start
             what.append(f"back to {_called(to)}")
-            steering.put_back(model, to["values"])
         if remedy["factor"] != 1:
             name = "rate" if "rate" in before else "scale"
             wanted[name] = float(np.float32(before[name] * remedy["factor"]))
@@ -180,6 +179,8 @@ class Acts:
             what.append(f"gradients clipped to a global norm of {remedy['clip']:.3g}")
         here = None if not remedy["slow"] else {"values": steering.state(model), "epoch": epoch, "loss": loss}
         steering.set_to(model, wanted)
+        if not remedy["slow"]:
+            steering.put_back(model, to["values"])
         reference = min(one for one in (loss, (self._good or {"loss": math.inf})["loss"], begun(record)) if not math.isnan(one))
         self._watched = remedy | {"epoch": epoch, "step": step, "code": finding.code, "loss": reference, "here": here, "before": before, "after": wanted}
         self.made.append(Act(epoch, step, finding.code, ", ".join(what)))

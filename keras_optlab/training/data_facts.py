@@ -108,12 +108,14 @@ def weights(y, class_weight=None, sample_weight=None) -> np.ndarray | None:
 
 
 def heaviest(y, weights) -> float | None:
-    """The share of the class that counts most, of the numbers of classes or one-hot rows of a single target; 0 where nothing counts."""
+    """The share of the class that counts most, of the numbers of classes or one-hot rows of a single target; 0 where nothing counts, `None` for no classes."""
     y = np.asarray(y)
-    y = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y))
+    y = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y
     if not np.any(weights):
         return 0.0
-    counts = np.bincount(np.unique(y, return_inverse=True)[1].ravel(), weights=weights)
+    if y.size != len(y):  # a class for each place of a sequence or an image
+        return None
+    counts = np.bincount(np.unique(y.ravel(), return_inverse=True)[1].ravel(), weights=weights)
     return float(counts.max() / counts.sum()) if len(counts) <= CLASSES else None
 
 
@@ -154,7 +156,7 @@ def _named(name: str, value) -> dict[str, np.ndarray]:
 
 def _is_row(value) -> bool:
     """Whether a list holds examples, of which there are more than inputs of a model, rather than inputs."""
-    return len(value) > 8 and all(one.shape == value[0].shape for one in value)
+    return len(value) > 8 and len({getattr(one, "shape", None) for one in value}) == 1 and hasattr(value[0], "shape")
 
 
 def _array(name: str, value) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.heads import floor, guess, spread
 from keras_optlab.training import data_facts, instrument
+from keras_optlab.training.facts import has_own_step
 from keras_optlab.training.look import is_linear, seen_outputs
 from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
@@ -57,7 +58,9 @@ def _examined(model, x, y, validation_data) -> Record:
         except Exception as error:  # anything may be wrong with what is given: that it could not be examined is what is told
             unreadable.append({"what": what, "why": reason(error)})
 
-    unreadable += [{"what": "what `fit` would do", "why": why} for name, side in (("x", x), ("y", y)) if (why := data_facts.refused(name, side))]
+    for name, side in (("x", x), ("y", y)):
+        if why := attempt(f"`{name}`", lambda: data_facts.refused(name, side)):
+            unreadable.append({"what": "what `fit` would do", "why": why})
     given = attempt("the data", lambda: data_facts.read(x, y))
     if given is not None:
         attempt("the data", lambda: record.facts.update(data=data_facts.data_facts(*given)))
@@ -71,7 +74,7 @@ def _examined(model, x, y, validation_data) -> Record:
         twin = model if model.built else attempt("the model", lambda: _built(model, batch))
         if twin is not None:
             attempt("the layers", lambda: record.facts.update(model_facts(twin)))
-            if batch is not None and record.facts.get("outputs") == [] and type(twin).train_step is keras.Model.train_step:
+            if batch is not None and record.facts.get("outputs") == [] and not has_own_step(twin):
                 attempt("the outputs", lambda: record.facts.update(outputs=seen_outputs(twin, batch[0]), linear=is_linear(twin, batch[0])))
             if not getattr(twin, "compiled", False) or twin.optimizer is None:
                 unreadable.append({"what": "the training", "why": "the model is not compiled: call `model.compile(optimizer, loss)` first"})

@@ -54,6 +54,11 @@ def distributed(model) -> bool:
     return strategy is not None and strategy.num_replicas_in_sync > 1 or keras.distribution.distribution() is not None
 
 
+def has_own_step(model) -> bool:
+    """Whether its training step is not Keras'."""
+    return type(model).train_step is not keras.Model.train_step
+
+
 def symbolic(layer, side):
     try:
         return getattr(layer, side)

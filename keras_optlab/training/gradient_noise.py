@@ -9,6 +9,7 @@ from keras import ops, tree
 from keras_optlab.optimizers.shell.run import read
 from keras_optlab.training import data_facts, instrument
 from keras_optlab.training import keras_seams as seams
+from keras_optlab.training.facts import has_own_step
 from keras_optlab.training.look import restored
 
 BACKEND = keras.backend.backend()
@@ -82,7 +83,7 @@ class GradientNoise:
         return reasons
 
     def _taken(self) -> list:
-        if type(self.model).train_step is not keras.Model.train_step:
+        if has_own_step(self.model):
             raise ValueError("the model has a `train_step` of its own, whose gradient may be another one")
         if self.given is not None and not self.batches:
             self.batches = _drawn(self.given)

@@ -18,6 +18,7 @@ from keras import ops
 
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.facts import describe
+from keras_optlab.training.optimizer_facts import innermost
 
 BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
@@ -149,7 +150,7 @@ def renew(model) -> None:
 
 
 def measuring_function(model):
-    """The measuring twin of the model's train function, made once for each: `compile` drops both."""
+    """The measuring twin of the model's train function, made once for each."""
     twin = vars(model).get(TWIN)
     if twin is None or twin.plain is not model.train_function:
         twin = vars(model)[TWIN] = _Measuring(model)
@@ -294,7 +295,7 @@ def _swapped(thing, **members):
 def true_gradients(optimizer, grads, weights) -> list:
     """What the optimizer sees: dense, summed over replicas, without loss scale, averaged over the accumulated micro-batches so far."""
     grads = _reduced([None if g is None else _dense(g, w) for g, w in zip(grads, weights)])
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # LossScaleOptimizer
+    inner = innermost(optimizer)
     scale = ops.convert_to_tensor(optimizer.dynamic_scale) if hasattr(optimizer, "dynamic_scale") else inner.loss_scale_factor
     if scale is not None:
         grads = [None if g is None else g / scale for g in grads]

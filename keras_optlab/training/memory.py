@@ -13,6 +13,7 @@ from keras import tree
 from keras_optlab.optimizers import FormulaOptimizer
 from keras_optlab.optimizers.shell.state import resolve
 from keras_optlab.training.facts import distributed
+from keras_optlab.training.optimizer_facts import config_of, made_of
 
 STEPWISE = keras.activations.gelu, keras.activations.silu, keras.activations.mish
 STEPWISE_LAYERS = (keras.layers.LayerNormalization, keras.layers.GroupNormalization, keras.layers.RMSNormalization)
@@ -106,7 +107,7 @@ def optimizer_memory(model: keras.Model) -> int:
     if isinstance(optimizer, FormulaOptimizer):
         slots = [(v, slot) for v in weights for slot in resolve(optimizer, v, weights).slots.values()]
         return sum(number(v.shape if slot.shape is None else slot.shape, slot.dtype) for v, slot in slots)
-    twin = type(optimizer).from_config(optimizer.get_config())
+    twin = made_of(optimizer, config_of(optimizer))
     sample = keras.Variable(keras.ops.zeros((8, 8)), name="sample")  # without a name the next ones of the user's would be counted on
     twin.build([sample])
     return sum(math.prod(v.shape) for v in twin.variables) // 64 * sum(number(v.shape, v.dtype) for v in weights)

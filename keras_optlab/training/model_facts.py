@@ -8,6 +8,7 @@ from keras import layers as L
 
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.facts import followers, symbolic
+from keras_optlab.training.optimizer_facts import optimizer_facts
 
 WEIGHTED = (L.Dense, L.EinsumDense, L.Conv1D, L.Conv2D, L.Conv3D, L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose)
 LINEAR = (
@@ -39,7 +40,6 @@ UNTOUCHED = (
 )
 READING = (*WEIGHTED, L.RNN, L.Bidirectional, L.DepthwiseConv1D, L.DepthwiseConv2D, L.SeparableConv1D, L.SeparableConv2D)  # take numbers as they are
 FEWEST = 8  # numbers of a kernel whose deviation tells how it was drawn
-SPENT = 0.01  # of its largest rate: what a schedule leaves when it is over
 PLAIN = (L.InputLayer, L.Rescaling, L.Normalization, L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.AveragePooling1D, L.AveragePooling2D, L.Concatenate)
 MERGING = (L.Add, L.Average, L.Concatenate, L.Multiply, L.Dot, L.Subtract, L.Maximum, L.Minimum)
 LEVELLING = (L.BatchNormalization, L.LayerNormalization, L.GroupNormalization, L.UnitNormalization, L.RMSNormalization, L.Add, L.Average, L.Concatenate)
@@ -72,7 +72,7 @@ def model_facts(model) -> dict:
         "layers": [_layer(layer, readers) for layer in every if isinstance(layer, (*WEIGHTED, *DROPOUTS))],
         "outputs": outputs,
         "losses": _losses(model),
-        "optimizer": _optimizer(getattr(model, "optimizer", None)),
+        "optimizer": optimizer_facts(getattr(model, "optimizer", None)),
         "inputs": inputs_of(model, every),
         "linear": bool(ends)
         and all(
@@ -86,35 +86,6 @@ def model_facts(model) -> dict:
         "active_penalties": [layer.name for layer in every if getattr(layer, "activity_regularizer", None)],
         "row": sum(id(layer) not in readers and not isinstance(layer, L.InputLayer) for layer in every) <= 1 and not any(isinstance(x, MERGING) for x in every),
     }
-
-
-def with_rate(config: dict) -> dict:
-    """The part of an optimizer's config that holds the learning rate: its own, or that of the optimizer inside."""
-    if "learning_rate" in config:
-        return config
-    return with_rate(next(one["config"] for one in config.values() if isinstance(one, dict) and isinstance(one.get("config"), dict)))
-
-
-def rate_of(optimizer) -> tuple[float, int | None]:
-    """The largest rate that an optimizer takes in its first 10,000 steps, and from which of the first 100 steps a schedule leaves nearly nothing of it."""
-    given = with_rate(optimizer.get_config())["learning_rate"]
-    if not isinstance(given, dict):
-        return float(given), None
-    schedule = keras.optimizers.schedules.deserialize(given)
-    rates = {step: float(schedule(step)) for step in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)}
-    largest = max(rates.values())
-    late = [step for step in rates if max(rate for at, rate in rates.items() if at >= step) <= SPENT * largest]
-    return largest, late[0] if late and late[0] <= 100 else None
-
-
-def _optimizer(optimizer) -> dict | None:
-    if optimizer is None:
-        return None
-    rate, over = rate_of(optimizer)
-    given = with_rate(optimizer.get_config())
-    decay, scheduled = given.get("weight_decay"), isinstance(given["learning_rate"], dict)
-    facts = {"name": type(optimizer).__name__, "learning_rate": rate, "scheduled": scheduled, "over": over}
-    return facts | {"decay": decay if isinstance(decay, (int, float)) else None}
 
 
 def _layer(layer, readers) -> dict:
@@ -219,6 +190,8 @@ def _loss(loss) -> dict | None:
     except (ValueError, TypeError):
         return None
     if loss is None:
+        return None
+    if not (loss if hasattr(loss, "__name__") else type(loss)).__module__.startswith("keras."):  # whatever its name is
         return None
     name = getattr(loss, "__name__", None) or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(loss).__name__).lower()
     try:

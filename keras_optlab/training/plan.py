@@ -7,7 +7,8 @@ from keras import layers as L
 
 from keras_optlab.schedules import Scaled
 from keras_optlab.training import keras_seams as seams
-from keras_optlab.training.model_facts import WEIGHTED, model_facts, rate_of, with_rate
+from keras_optlab.training.model_facts import WEIGHTED, model_facts
+from keras_optlab.training.optimizer_facts import config_of, innermost, made_of, schedule_of, with_rate
 
 INPUTS = "inputs"
 
@@ -22,7 +23,8 @@ class Plan:
 
     Attributes:
         facts: its `model_facts`.
-        configs: {name: config} of its layers at any depth, those in wrappers included.
+        reached: names of the layers that a graph is made of, at any depth: those that a layer of the user's own makes for itself cannot be changed.
+        configs: {name: config} of these, those in wrappers included.
         ends: names of the layers with weights that make the outputs.
         hidden: names of the other layers with weights, recurrent ones excepted.
         graph: whether Keras knows which layer reads which. If not, layers stay as they are.
@@ -39,9 +41,9 @@ class Plan:
         self.x, self.tried, self.facts, self.optimizer = x, tried, model_facts(model), model.optimizer
         self.layers = {layer.name: layer for layer in seams.layers(model) if not isinstance(layer, (keras.Model, L.InputLayer))}
         self.graph = _is_graph(model)
-        self.configs = {}
-        for layer in self.layers.values():
-            self._know(layer.get_config())
+        self.configs, self.reached = {}, list(_reached(model))
+        for name in self.reached:
+            self._know(self.layers[name].get_config())
         weighted = [layer["name"] for layer in self.facts["layers"] if isinstance(self.layers[layer["name"]], WEIGHTED)]
         last = [output["layer"] for output in self.facts["outputs"] if output["layer"]]
         self.ends = [name for name in last if name in weighted] or weighted[-1:]
@@ -85,14 +87,14 @@ class Plan:
 
     def swap(self, layer: str, kind: type, **config) -> None:
         """Puts another layer in the place of one."""
-        if not self.graph:
+        if not self.graph or layer not in self.reached:
             return
         self.swapped[layer] = kind, {**config, "name": layer}
         self._tell(f"- {type(self.layers[layer]).__name__}()\n+ {shown_layer(kind, config)}", "in", layer)
 
     def put(self, where: str, layer: str, kind: type, **config) -> None:
         """Puts a layer "before" or "after" one."""
-        if not self.graph:
+        if not self.graph or layer not in self.reached and layer != INPUTS:
             return
         getattr(self, where).setdefault(layer, []).append((kind, config))
         self._tell(f"+ {shown_layer(kind, config)}", where, layer)
@@ -102,7 +104,7 @@ class Plan:
         if layer is None and any(output["layer"] is None and output["activation"] for output in self.facts["outputs"]):
             return
         layer = layer or (self.outputs[0] if self.outputs else None)
-        if units is not None:
+        if units is not None and self.ends:
             self.set(layer if layer in self.ends else self.ends[-1], units=units)
         if isinstance(self.layers.get(layer), L.Softmax) and activation != "softmax":
             self.swap(layer, L.Activation, activation=activation)
@@ -118,24 +120,25 @@ class Plan:
         """Multiplies the learning rate, or makes it a number. The first finding that asks for it has its way."""
         if "learning_rate" in self.inner:
             return
-        given, largest, factor = with_rate(self.optimizer.get_config())["learning_rate"], rate_of(self.optimizer)[0], factor * self.further
-        kind = type(self.optimizer).__name__
-        if constant is None and isinstance(given, dict):
-            rate = keras.saving.serialize_keras_object(Scaled(keras.optimizers.schedules.deserialize(given), factor))
+        given, schedule, factor = with_rate(config_of(self.optimizer))["learning_rate"], schedule_of(self.optimizer), factor * self.further
+        kind = type(innermost(self.optimizer)).__name__
+        if constant is None and isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            rate = Scaled(schedule, factor)
             self._tell(f"- {kind}(learning_rate=schedule)\n+ {kind}(learning_rate=keras_optlab.schedules.Scaled(schedule, {factor:.3g}))")
         else:
             rate = given * factor if constant is None else constant
-            self._tell(f"- {kind}(learning_rate={largest:.3g})\n+ {kind}(learning_rate={rate:.3g})")
+            self._tell(f"- {kind}(learning_rate={given:.3g})\n+ {kind}(learning_rate={rate:.3g})")
         self.inner["learning_rate"] = rate
 
     def change(self, optimizer: str = "inner", **settings) -> None:
         """Changes settings of the optimizer that has the rate ("inner"), or of the one that wraps it ("outer")."""
-        config = self.optimizer.get_config()
+        config = config_of(self.optimizer)
         config = with_rate(config) if optimizer == "inner" else config
         changed = {name: value for name, value in settings.items() if name in config and config[name] != value}
         if changed:
             getattr(self, optimizer).update(changed)
-            code = lambda values: f"{type(self.optimizer).__name__}({', '.join(f'{name}={shown(value)}' for name, value in values.items())})"
+            kind = type(innermost(self.optimizer) if optimizer == "inner" else self.optimizer).__name__
+            code = lambda values: f"{kind}({', '.join(f'{name}={shown(value)}' for name, value in values.items())})"
             self._tell(f"- {code({name: config[name] for name in changed})}\n+ {code(changed)}")
 
     def rebuilt(self, model) -> keras.Model:
@@ -196,10 +199,10 @@ class Plan:
 
     def new_optimizer(self):
         """A fresh optimizer with what was planned for it."""
-        config = self.optimizer.get_config()
+        rate, config = self.inner.get("learning_rate", schedule_of(self.optimizer)), config_of(self.optimizer)
         config.update(self.outer)
-        with_rate(config).update(self.inner)
-        return type(self.optimizer).from_config(config)
+        with_rate(config).update({name: value for name, value in self.inner.items() if not callable(value)})
+        return made_of(self.optimizer, config, rate if callable(rate) else None)
 
 
 def shown(value) -> str:
@@ -223,6 +226,11 @@ def _of_its_class(model) -> keras.Model:
     except TypeError:  # a constructor that does not take what every model's config has, such as "trainable"
         taken = inspect.signature(type(model)).parameters
         return type(model)(**{name: value for name, value in config.items() if name in taken})
+
+
+def _reached(model):
+    for layer in getattr(model, "layers", ()) if _is_graph(model) else ():
+        yield from _reached(layer) if _is_graph(layer) else () if isinstance(layer, (keras.Model, L.InputLayer)) else (layer.name,)
 
 
 def _is_graph(model) -> bool:

@@ -12,7 +12,9 @@ from keras_optlab.diagnosis.heads import LEARNED, share_gained
 from keras_optlab.diagnosis.rules.learning_rate_too_high import WORSE
 from keras_optlab.diagnosis.rules.loss_not_decreasing import GAIN
 from keras_optlab.training import keras_seams as seams
-from keras_optlab.training.model_facts import inputs_of, rate_of, with_rate
+from keras_optlab.training.facts import has_own_step
+from keras_optlab.training.model_facts import inputs_of
+from keras_optlab.training.optimizer_facts import config_of, made_of, rate_of, schedule_of, with_rate
 from keras_optlab.training.resume import copied, parts_of, random_state, set_random_state
 
 STEPS, MOST, EXAMPLES, SECONDS = 30, 120, 64, 10.0  # a training whose loss still falls goes on up to MOST steps
@@ -217,7 +219,7 @@ def kept(model):
 @contextlib.contextmanager
 def _packed_as_in_fit(model):
     """Gives a train step of the user's own the (x, y) that `fit` gives it, not the (x, y, None) of `train_on_batch`: many unpack two."""
-    if type(model).train_step is keras.Model.train_step:
+    if not has_own_step(model):
         yield
         return
     own = model.train_step
@@ -235,10 +237,10 @@ def _packed_as_in_fit(model):
 
 def _own_optimizer(model, rate: float | None) -> None:
     """Gives the model a twin of its optimizer with one rate; `None`: with its own schedule."""
-    config = keras.saving.serialize_keras_object(model.optimizer)
+    config = config_of(model.optimizer)
     if rate is not None:
-        with_rate(config["config"])["learning_rate"] = rate
-    _use(model, keras.saving.deserialize_keras_object(config))
+        with_rate(config)["learning_rate"] = rate
+    _use(model, made_of(model.optimizer, config, schedule_of(model.optimizer) if rate is None else None))
 
 
 def _use(model, optimizer) -> None:

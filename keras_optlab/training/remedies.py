@@ -22,7 +22,7 @@ POOLS = {1: L.GlobalAveragePooling1D, 2: L.GlobalAveragePooling2D, 3: L.GlobalAv
 def form(plan: Plan, finding: Finding) -> None:
     """The rule itself has said what would fit."""
     wanted = finding.remedy
-    if "flatten" in wanted:
+    if "flatten" in wanted and finding.layer in plan.layers:
         for x in keras.tree.flatten(symbolic(plan.layers[finding.layer], "input")):  # none where the model is not built
             plan.put("before", finding.layer, L.Flatten if None not in x.shape[1:] else POOLS[len(x.shape) - 2])
     if "units" in wanted or "activation" in wanted:
@@ -156,8 +156,8 @@ def hold_back(plan: Plan, finding: Finding) -> None:
 
 
 def widen(plan: Plan, finding: Finding) -> None:
-    if finding.layer:
-        plan.set(finding.layer, units=WIDER * plan.get(finding.layer, "units"))
+    if units := plan.get(finding.layer, "units"):
+        plan.set(finding.layer, units=WIDER * units)
 
 
 def set_free(plan: Plan, finding: Finding) -> None:

@@ -1,5 +1,6 @@
 """Makes a new model of a sick one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import keras
@@ -89,7 +90,7 @@ def repair(model: keras.Model, findings, x=None, y=None, batch_size: int = 32) -
         print(*changes, sep="\\n")
         model.fit(x, y)
     """
-    findings = [findings] if findings is None or isinstance(findings, Finding) else list(findings)
+    findings = list(findings) if isinstance(findings, Iterable) else [findings]
     if not isinstance(model, keras.Model) or not model.compiled or model.optimizer is None:
         raise ValueError(f"`repair(model=...)`: `model` must be a compiled keras.Model: call `model.compile(optimizer, loss)` first. Received: model={model!r}")
     if others := [one for one in findings if not isinstance(one, Finding)]:

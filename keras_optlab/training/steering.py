@@ -6,6 +6,7 @@ import numpy as np
 from keras_optlab.optimizers.shell import keras_seams as seams
 from keras_optlab.schedules import Scaled
 from keras_optlab.training import instrument
+from keras_optlab.training.optimizer_facts import innermost
 from keras_optlab.training.resume import copied, parts_of
 
 KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
@@ -28,7 +29,7 @@ def finite(model) -> bool:
 
 def settings(model) -> dict:
     """What `set_to` takes: "rate", or for a schedule the factor "scale", or neither for a function of the user's own; "clip", a global norm or `None`."""
-    optimizer = _innermost(model)
+    optimizer = innermost(model.optimizer)
     rate = seams.rate(optimizer)
     found = {"clip": None if optimizer.global_clipnorm is None else float(optimizer.global_clipnorm)}
     if isinstance(rate, keras.Variable):
@@ -40,29 +41,31 @@ def settings(model) -> dict:
 
 def set_to(model, wanted: dict) -> None:
     """Sets what is in `wanted`, as `settings` gives it. A schedule or a norm is a constant in the train function, which is made anew for it."""
-    optimizer, before = _innermost(model), settings(model)
-    if "rate" in wanted:
-        optimizer.learning_rate = wanted["rate"]
+    optimizer, before = innermost(model.optimizer), settings(model)
     scale, clip = wanted.get("scale", before.get("scale")), wanted.get("clip", before["clip"])
+    rate = seams.rate(optimizer)
     if scale != before.get("scale"):
-        rate = seams.rate(optimizer)
         plain = rate.learning_rate if isinstance(rate, Scaled) else rate
         optimizer.learning_rate = plain if scale == 1 else Scaled(plain, scale)
     optimizer.global_clipnorm = clip
     if (scale, clip) != (before.get("scale"), before["clip"]):
-        instrument.renew(model)
+        try:
+            instrument.renew(model)
+        except Exception:  # of a `make_train_function` of the user's own, whose training goes on as it was
+            optimizer.global_clipnorm = before["clip"]
+            if scale != before.get("scale"):
+                optimizer.learning_rate = rate
+            raise
+    if "rate" in wanted:
+        optimizer.learning_rate = wanted["rate"]
 
 
 def can_clip(model, norm: float) -> bool:
     """Whether a norm is one that is not clipped to already; Keras clips in one way only."""
-    optimizer = _innermost(model)
+    optimizer = innermost(model.optimizer)
     return optimizer.clipnorm is None and optimizer.clipvalue is None and 0 < norm < (optimizer.global_clipnorm or np.inf)
 
 
-def _innermost(model):
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)  # LossScaleOptimizer
-
-
 def _steered(model) -> list:
-    rate, parts = seams.rate(_innermost(model)), parts_of(model)
+    rate, parts = seams.rate(innermost(model.optimizer)), parts_of(model)
     return [*parts["model"], *(v for v in parts["optimizer"] if v is not rate)]

@@ -1,5 +1,9 @@
 """The members of `keras.optimizers.Optimizer` that are not public and cannot be avoided, each behind a name of ours."""
 
+import contextlib
+
+from keras import ops
+
 
 def all_variables(optimizer) -> list:
     """The weights the optimizer was built with, in order."""
@@ -14,6 +18,19 @@ def micro_steps(optimizer):
 def rate(optimizer):
     """The learning rate as it is kept: a variable, a schedule or a callable. The public property is its value now."""
     return optimizer._learning_rate
+
+
+@contextlib.contextmanager
+def constant_rate(optimizers: list, rate: float):
+    """Lets optimizers tell a number for their rate in a config, past attribute tracking."""
+    kept = [vars(optimizer)["_learning_rate"] for optimizer in optimizers]
+    for optimizer in optimizers:
+        vars(optimizer)["_learning_rate"] = ops.convert_to_tensor(rate)
+    try:
+        yield
+    finally:
+        for optimizer, before in zip(optimizers, kept):
+            vars(optimizer)["_learning_rate"] = before
 
 
 def index(optimizer, variable) -> int | None:
