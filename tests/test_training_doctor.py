@@ -19,6 +19,7 @@ from keras_optlab.diagnosis import DataWarning, GradientWarning, ModelWarning, T
 from keras_optlab.diagnosis.rules import dead_units
 from keras_optlab.testing.trainings import two_replicas
 from keras_optlab.training import probe
+from keras_optlab.training.instrument import Sample
 
 BINARY = {"units": 1, "activation": "softmax", "loss": "binary_crossentropy"}
 
@@ -230,12 +231,48 @@ def test_it_never_harms_a_run(monkeypatch):
         net(loss=Raises()).fit(X, FOUR, verbose=0, callbacks=[TrainingDoctor()])
     with pytest.raises(ValueError, match=r"TrainingDoctor\(ignore=\.\.\.\).*Did you mean 'dead-units'"):
         TrainingDoctor(ignore=["dead_units"])
-    monkeypatch.setattr(dead_units, "find", lambda record: 1 / 0)
-    doctor, _ = trained(net())
-    assert [one["what"] for one in doctor.record.facts["unreadable"]] == ["the findings"]
-    monkeypatch.undo()
+    monkeypatch.undo()  # of what lets a rule that fails fail the test
+    for failing, name, what in ((dead_units, "find", "what `dead-units` asks for"), (Sample, "read", "a measured step")):
+        with monkeypatch.context() as patched:
+            patched.setattr(failing, name, lambda given: 1 / 0)
+            doctor, _ = trained(net(**BINARY), y=TWO)
+        assert doctor.findings[0].code == "wrong-head" and [what in f.message for f in doctor.findings if f.code == "unreadable"] == [True]
     doctor, told = trained(net(**BINARY), y=TWO, doctor=TrainingDoctor(ignore=["wrong-head"]))
     assert "wrong-head" not in alarms(doctor)
+
+
+def test_what_is_compiled_anew_begins_anew():
+    model, doctor = net(optimizer=SGD(1e4)), TrainingDoctor()
+    trained(model, doctor=doctor)
+    assert alarms(doctor)
+    sound = net()
+    _, told = trained(sound, doctor=doctor)
+    assert alarms(doctor) == [] and told == [] and doctor.record.steps[0] == 0 and len(doctor.record.logs["loss"]) == 3
+    trained(sound, doctor=doctor)
+    assert len(doctor.record.logs["loss"]) == 6
+    sound.compile(SGD(1e4), sound.loss)
+    _, told = trained(sound, doctor=doctor)
+    assert alarms(doctor) and told
+
+
+def test_classes_of_a_stream_are_counted_batch_by_batch():
+    classes = np.random.default_rng(0).integers(0, 50, 2048)
+    data = [(np.eye(50, dtype="float32")[classes[i : i + 32]], classes[i : i + 32]) for i in range(0, 2048, 32)]
+    doctor = TrainingDoctor(every=4)
+    trained(net(50, shape=(50,)), Batches(data), None, doctor, batch_size=None)
+    assert doctor.record.facts["guess"] == pytest.approx(np.log(50), rel=0.02) and doctor.record.facts["batch_size"] == 32
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, i):
+        return self.batches[i]
 
 
 def test_categories():

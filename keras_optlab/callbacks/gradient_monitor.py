@@ -13,6 +13,8 @@ from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis.heads import WELL, gained
 from keras_optlab.diagnosis.rules import EVENTS, OF_GRADIENTS, RULES, category, joined, ordered
 from keras_optlab.training import instrument
+from keras_optlab.training.diagnose import reason
+from keras_optlab.training.optimizer_facts import innermost
 
 RECENT = 20  # samples that the rules see while training runs, the first one of all included
 
@@ -39,7 +41,7 @@ class GradientMonitor(keras.callbacks.Callback):
         ignore: codes of findings not to look for, such as `["dead-units"]`; `keras_optlab.diagnosis.rules.RULES` lists them. Defaults to none.
 
     Attributes:
-        record: `keras_optlab.diagnosis.Record` of what was measured, over all fits.
+        record: `keras_optlab.diagnosis.Record` of what was measured, over all fits since the model was compiled.
         findings: list of `keras_optlab.diagnosis.Finding`, worst first.
 
     Raises:
@@ -70,6 +72,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self._record, self._findings, self._told, self._unseen = Record(), {}, set(), False
         self._switch, self._windows, self._norms, self._norm = None, [], [], None
         self._calls, self._period = 1, self.every  # train function calls in a window (the micro-steps of one update), and windows from sample to sample
+        self._optimizer = None  # which one it is that the record is of
         self._first_call, self._taken_back = 0, 0  # call from which on the first ones are measured more often; steps that were undone
 
     @property
@@ -113,6 +116,8 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._drain(whole=False)
+        if self._begins_anew():
+            self._record, self._findings, self._told, self._norm, self._taken_back = Record(), {}, set(), None, 0
         self._first_call = 0
         self._listen()
 
@@ -140,6 +145,15 @@ class GradientMonitor(keras.callbacks.Callback):
         self._leave()
         self._tell()
 
+    def _begins_anew(self) -> bool:
+        """Whether this is another model than that of the record, or one that was compiled again."""
+        optimizer, before = getattr(self.model, "optimizer", None), self._optimizer
+        if optimizer is None:
+            return False
+        self._optimizer = id(optimizer)  # which another one may get when it is gone
+        last = self._record.steps[-1] if len(self._record) else -1
+        return before not in (None, self._optimizer) or int(keras.ops.convert_to_numpy(optimizer.iterations)) + self._taken_back < last
+
     def _keep_up(self):
         if len(self._windows) > 1:  # all but the last are ready: no waiting for the device
             self._drain(keep=1)
@@ -152,6 +166,13 @@ class GradientMonitor(keras.callbacks.Callback):
             instrument.leave(self._switch, self)
             self._switch = None
 
+    def _learn(self, what: str, look):
+        """A training must not end for something that is only to be looked at."""
+        try:
+            look()
+        except Exception as error:
+            self._cannot_read(what, reason(error))
+
     def _cannot_read(self, what: str, why: str):
         unreadable = self._record.facts.setdefault("unreadable", [])
         if what not in [one["what"] for one in unreadable]:
@@ -162,7 +183,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self._switch = instrument.listen(self.model, self)
         if self._switch is None:
             return
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # LossScaleOptimizer
+        optimizer = innermost(self.model.optimizer)
         micro, steps = optimizer.gradient_accumulation_steps or 1, self.model.steps_per_execution
         self._calls = micro // math.gcd(micro, steps)
         self._period = max(1, self.every * micro // (steps * self._calls))
@@ -172,7 +193,8 @@ class GradientMonitor(keras.callbacks.Callback):
         if whole and self._windows and len(self._windows[-1]) < self._calls:
             keep = 1
         while len(self._windows) > keep:
-            self._add(self._windows.pop(0))
+            window = self._windows.pop(0)
+            self._learn("a measured step", lambda: self._add(window))
 
     def _add(self, window):
         readings = [(sample, *sample.read()) for sample in window]

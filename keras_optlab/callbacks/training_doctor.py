@@ -15,17 +15,18 @@ import numpy as np
 from keras_optlab import report as page
 from keras_optlab.callbacks.gradient_monitor import RECENT, GradientMonitor
 from keras_optlab.diagnosis import TrainingWarning, examine
-from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, floor, gained, guess, over, spread
+from keras_optlab.diagnosis.heads import LEARNED, TRIED, WELL, floor, gained, guess, over, own_loss, spread
 from keras_optlab.diagnosis.rules import RULES, STATIC, input_bound, ordered
 from keras_optlab.diagnosis.telling import report_of
 from keras_optlab.training import data_facts
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.acts import Act, Acts
-from keras_optlab.training.diagnose import reason, twin_of
-from keras_optlab.training.facts import distributed
+from keras_optlab.training.diagnose import twin_of
+from keras_optlab.training.facts import distributed, has_own_step
 from keras_optlab.training.look import is_linear, look, seen_outputs
 from keras_optlab.training.memory import memory_facts
 from keras_optlab.training.model_facts import model_facts
+from keras_optlab.training.optimizer_facts import innermost
 from keras_optlab.training.probe import EXAMPLES, TOO_SLOW, kept, penalty, probe, rates
 
 FEWEST = 8  # examples of a batch that are hardly of one class by chance
@@ -62,7 +63,7 @@ class TrainingDoctor(GradientMonitor):
         act: whether to mend what can be mended while training. Defaults to `False`.
 
     Attributes:
-        record: `keras_optlab.diagnosis.Record` of what was measured, over all fits.
+        record: `keras_optlab.diagnosis.Record` of what was measured, over all fits since the model was compiled.
         findings: list of `keras_optlab.diagnosis.Finding`, worst first; where something was done, of what came after it.
         acts: list of what was done, each with `epoch` and `step`, the `code` it is against, `what` was changed, and its `outcome`: "under observation",
             "helped", "undone", or "stopped". `logs["acts"]` of every epoch is how many there were before its end.
@@ -91,7 +92,7 @@ class TrainingDoctor(GradientMonitor):
         self._classes = Counter()  # measured batches by the class that all their examples are of
         self._alone = False  # in a loop that calls no callback
         self._begun, self._looking, self._one_look = None, 0.0, FIRST  # when the first fit began; seconds of all looks, and of one
-        self._epoch, self._steps_of_epoch, self._begins = None, 0, True  # times at which its training began
+        self._epoch, self._steps_of_epoch, self._begins, self._stride = None, 0, True, 1  # times at which its training began
 
     @property
     def acts(self) -> list[Act]:
@@ -178,11 +179,12 @@ class TrainingDoctor(GradientMonitor):
             facts, known = self._record.facts, len(self._record.logs.get("loss", []))
             facts["epochs"], self._begins = known + (self.params or {}).get("epochs", 0) - epoch, False
         self._epoch, self._steps_of_epoch = (time.monotonic(), time.process_time()), 0
+        self._stride = self.model.steps_per_execution  # `self.model` costs a copy of all weights on JAX
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._patient is None:  # its first batch builds it
             self._meet()
-        self._steps_of_epoch = batch + self.model.steps_per_execution
+        self._steps_of_epoch = batch + self._stride
         super().on_train_batch_begin(batch, logs)
 
     def receive(self, call: int, sample):
@@ -208,6 +210,10 @@ class TrainingDoctor(GradientMonitor):
             return
         rows = keras.ops.convert_to_numpy(labels)
         self._classes[rows[0].tobytes() if (rows == rows[:1]).all() else None] += 1
+        whole, (target, weights) = self._record.facts.get("data", {}).get("whole", True), self._targets or ((), None)
+        if not whole and weights is None and 0 < len(target) < READ and self._classes.total() > 1:  # of a stream, of which its first batch says little
+            self._targets = np.concatenate([target, rows.reshape(-1, *target.shape[1:])]), None
+            self._guess()
         alike = [count for kind, count in self._classes.items() if kind is not None]
         self._record.facts["batches"] = {"seen": self._classes.total(), "alike": sum(alike), "most": max(alike, default=0)}
 
@@ -237,7 +243,7 @@ class TrainingDoctor(GradientMonitor):
         self._unseen = True
         so_far, last = self._so_far(), {name: values[-1] for name, values in self._record.logs.items() if values}
         waits = SLOW < input_bound.fastest(self._record)[0] < math.inf
-        if so_far <= WELL or waits or self._record.facts.get("losses") == [None] or last.get("val_loss", 0) > WORSE * abs(last.get("loss", 0)):
+        if so_far <= WELL or waits or own_loss(self._record) or last.get("val_loss", 0) > WORSE * abs(last.get("loss", 0)):
             self._look()
         if so_far <= LEARNED:
             self._try()
@@ -250,23 +256,23 @@ class TrainingDoctor(GradientMonitor):
         if not (self.model.built and self.model.compiled) or self.model.optimizer is self._patient:
             return
         facts = self._record.facts
-        for name in ("probe", "data", "batches", "validation", "guess", "floor", "penalty", "memory", "accumulates", "unreadable"):
+        for name in ("probe", "data", "batches", "validation", "guess", "floor", "penalty", "memory", "batch_size", "accumulates", "unreadable"):
             facts.pop(name, None)
         self._classes = Counter()
         self._patient, self._batch, self._tried, self._targets = self.model.optimizer, None, False, None
         if self._acts:
             self._learn(ACTS, lambda: self._acts.begin(self.model))
         self._learn("the layers", lambda: facts.update(model_facts(self.model)))
-        own_step = type(self.model).train_step is not keras.Model.train_step
+        own_step = has_own_step(self.model)
         fits = sum(math.prod(v.shape) for v in self.model.variables) <= MOST
         values = [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.variables] if fits and not distributed(self.model) else None
         self._start, self._before = (None, values) if own_step else (values, None)
         if given := self._arrays():
             self._learn("the data", lambda: self._read(given["x"], given["y"], given["sample_weight"], given["class_weight"]))
-            batch = lambda: min(given["batch_size"] or 32, facts["data"]["examples"])  # 32: of `fit`
             self._see_outputs()
             if "data" in facts:
-                self._learn("the memory", lambda: facts.update(memory=memory_facts(self.model, batch())))
+                facts["batch_size"] = min(given["batch_size"] or 32, facts["data"]["examples"])  # 32: of `fit`
+                self._learn("the memory", lambda: facts.update(memory=memory_facts(self.model, facts["batch_size"])))
             held_out = given.get("validation_data")
             if isinstance(held_out, (tuple, list)) and len(held_out) > 1 and not data_facts.is_stream(held_out[0]):
                 some = lambda: data_facts.read(*data_facts.some(*held_out[:2], READ))
@@ -293,9 +299,9 @@ class TrainingDoctor(GradientMonitor):
 
     def _see_outputs(self):
         """Those of a model that is no graph of layers, from one pass."""
-        facts, own_step = self._record.facts, type(self.model).train_step is not keras.Model.train_step
+        facts = self._record.facts
         failed = any(one["what"] == OUTPUTS for one in facts.get("unreadable", []))
-        if facts.get("outputs") != [] or self._batch is None or own_step or failed:
+        if facts.get("outputs") != [] or self._batch is None or has_own_step(self.model) or failed:
             return
 
         def see():
@@ -315,6 +321,8 @@ class TrainingDoctor(GradientMonitor):
             inputs, targets = ({name: array[counts] for name, array in side.items()} for side in (inputs, targets))
             sample_weight = np.asarray(sample_weight)[counts]
         facts["data"] = data_facts.data_facts(inputs, targets, whole)
+        if not whole:
+            facts["batch_size"] = facts["data"]["examples"]
         if len(targets) == 1:
             (target,) = targets.values()
             weights = data_facts.weights(target, class_weight, sample_weight)
@@ -326,14 +334,8 @@ class TrainingDoctor(GradientMonitor):
     def _guess(self):
         """What guessing the targets would bring, with what is known of the outputs, and what the targets leave."""
         if self._targets:
-            self._record.facts |= {"guess": guess(self._record, *self._targets), "floor": floor(self._record, *self._targets)}
-
-    def _learn(self, what: str, look):
-        """A training must not end for something that is only to be looked at."""
-        try:
-            look()
-        except Exception as error:
-            self._cannot_read(what, reason(error))
+            sampled = not self._record.facts["data"]["whole"]
+            self._record.facts |= {"guess": guess(self._record, *self._targets, sampled), "floor": floor(self._record, *self._targets)}
 
     def _weigh(self):
         """Penalties on weights, at the beginning and now."""
@@ -348,8 +350,7 @@ class TrainingDoctor(GradientMonitor):
     def _compare(self):
         self._record.facts.pop("accumulates", None)
         if self.model.compiled and self._record.pace and not self._done():
-            optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # LossScaleOptimizer
-            if micro := getattr(optimizer, "gradient_accumulation_steps", None):
+            if micro := innermost(self.model.optimizer).gradient_accumulation_steps:
                 self._record.facts["accumulates"] = int(micro)
         if self._before is not None and self._record.facts["epochs"]:
             if keras.backend.backend() == "jax":
@@ -394,7 +395,7 @@ class TrainingDoctor(GradientMonitor):
         trial = self._record.facts.get("probe")
         if trial and self._so_far() > LEARNED:
             trial["learned"] = True  # by the run itself, whatever the trial has shown
-        self._learn("the findings", super()._examine)
+        super()._examine()
 
     def _stands(self) -> bool:
         """Whether the loss does not fall, be it from a height above that of guessing."""
