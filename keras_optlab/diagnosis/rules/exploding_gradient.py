@@ -4,7 +4,7 @@ Needs: gradient, weight and update norms of the weight matrices, and the loss.
 Thresholds, each in the last SAMPLES samples, none of them in the first WARM_UP steps, and only while the loss is not below where it began (LEARNS): an update
 as large as the weights themselves (REPLACED; healthy: about 1e-3); a layer's gradient GROWN times that of all layers in the first sample, and as large as its
 weights; a layer's weights GROWN times what they were, also when the gradient is exactly zero by then, as it is where the probabilities of the loss are clipped.
-Not to be confused with: weights that are not finite any more (a rule of their own), matrices that start at zero (their first updates exceed them), large
+Not to be confused with: weights that are not finite any more (a rule of their own), matrices that start at zero (below DRAWN for each entry), large
 gradients that do not grow (targets that are not scaled), a single spike, a step that was skipped.
 """
 

@@ -1,12 +1,12 @@
 """The training examples are learned by heart, and that costs on the others.
 
 Needs: losses of training and validation of every epoch, accuracies where there are any, the loss that knowing only the spread of the targets brings.
-Thresholds: the training loss is at most APART of the validation loss, or the validation loss has been RISEN times its best for PATIENCE epochs while that of
-training fell, or the validation loss was best in the first third of the epochs and never below NOTHING of that of guessing, while that of training came below
-FELL of it; or, after STEPS steps, validation was never below that, does not fall, and is right no more often than guessing (by RIGHT of what is missing),
-while training came below BEGUN of it. A warning in that last case, and where it costs: LOST of what the training accuracy is above guessing does not carry over
-(two standard errors of the validation accuracy allowed), or, without accuracies, the validation loss is above COSTS of the loss of guessing and began at HUGE
-times it or less (above, weights are so large that loss says little of what is right); else an info, for most sound runs overfit a little.
+Thresholds, from EPOCHS epochs on: the training loss is at most APART of the validation loss, or the validation loss has been RISEN times its best for PATIENCE
+epochs while that of training fell, or the validation loss was best in the first third of the epochs and never below NOTHING of that of guessing, while that of
+training came below FELL of it; or, after STEPS steps, validation was never below that, does not fall, and is right no more often than guessing (by RIGHT of
+what is missing), while training came below BEGUN of it. A warning in that last case, and where it costs: LOST of what the training accuracy is above guessing
+does not carry over (two standard errors of the validation accuracy allowed), or, without accuracies, the validation loss is above COSTS of the loss of guessing
+and began at HUGE times it or less (above, weights are so large that loss says little of what is right); else an info, for most sound runs overfit a little.
 Not to be confused with: validation data of another range (`train-validation-mismatch`), moving statistics that are not up to date (`stale-batch-norm`), noise
 of few validation examples.
 """

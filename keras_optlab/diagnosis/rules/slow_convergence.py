@@ -6,9 +6,9 @@ Thresholds: after at least EPOCHS epochs and STEPS steps the loss has fallen by 
 half by PACE of what it fell in the first or more (or a trial on one batch has shown that Adam learns it and the given optimizer does not; one that learned it
 shows that the rate is well), it is above FAR of the loss it began with or of guessing, whichever is less, at the pace of the last half as many epochs again
 would not bring it below NEAR of that, and in the typical measured step no layer moves by more than SMALL of its weights (healthy: about 1e-3). Or the run
-stands, though its loss falls as steadily, and on one batch Adam learns in as many steps in which the given optimizer does not, moving the weights by HEALTHY
-or less and not thrown off; Adam itself only up to a rate of USUAL. Or the run had FEW steps in all, has brought less than PART (a tenth where it is not known
-how many are right), and less than half of what guessing leaves is right.
+stands, though its loss falls as steadily, and on one batch Adam learns in as many steps in which the given optimizer does not, moving the weights by HEALTHY or
+less and not thrown off (to a loss THROWN times the first); Adam itself only up to a rate of USUAL. Or the run had FEW steps in all, has brought less than PART
+(a tenth where it is not known how many are right), and less than half of what guessing leaves is right.
 Not to be confused with: noise in the data, towards which a loss comes to rest; a plateau (`underfitting`, `vanishing-gradient`), a schedule that has come to
 its end, fine-tuning (it begins low, WELL below guessing), a rate with which nothing is learned (`learning-rate-too-low`).
 """
