@@ -18,6 +18,7 @@ from keras_optlab import problems
 from keras_optlab.optimizers.shell import FormulaOptimizer, reference
 from keras_optlab.testing.trainings import BACKEND, fit, policy, rounding, same, stepper, train, two_replicas, values
 from keras_optlab.training.attach import Attach
+from keras_optlab.training.optimizer_facts import innermost
 
 
 def law_config(make):
@@ -270,7 +271,7 @@ def law_clone(make):
     model, _ = fit(make(), 1)
     clone = keras.models.clone_model(problems.tiny_net())
     clone.set_weights(problems.tiny_net().get_weights())
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = innermost(model.optimizer)
     again, _ = fit(type(optimizer).from_config(optimizer.get_config()), 1, clone)
     same(values(model.trainable_variables), values(again.trainable_variables), 0, "clone_model")
     x, y = problems.tiny_images()

@@ -5,6 +5,8 @@ import types
 import keras
 from keras import ops, tree
 
+from keras_optlab.training.optimizer_facts import innermost
+
 BACKEND = keras.backend.backend()
 
 
@@ -36,7 +38,7 @@ def attach(model) -> None:
         )
     model.train_step = types.MethodType(STEP, model)
     model.train_function = None
-    formula_of(model.optimizer).attached = True
+    innermost(model.optimizer).attached = True
 
 
 class Attach(keras.callbacks.Callback):
@@ -47,12 +49,8 @@ class Attach(keras.callbacks.Callback):
         attach(model)
 
 
-def formula_of(optimizer):
-    return getattr(optimizer, "inner_optimizer", optimizer)  # mixed_float16 wraps it in a LossScaleOptimizer
-
-
 def needs_attach(model) -> bool:
-    return getattr(formula_of(model.optimizer), "needs_attach", False)
+    return getattr(innermost(model.optimizer), "needs_attach", False)
 
 
 def as_weights(weights, P):
@@ -74,7 +72,7 @@ class Stateful:
 
     def __init__(self, model, data):
         self.model, self.batch, self.first = model, keras.utils.unpack_x_y_sample_weight(data), None
-        self.optimizer = formula_of(model.optimizer)
+        self.optimizer = innermost(model.optimizer)
         if not self.optimizer.built:
             model(self.batch[0], training=False)  # layers that are built by their first call
         self.weights, self.resting = self.optimizer.weights_of(model.trainable_variables)
@@ -159,7 +157,7 @@ def step_jax(model, state, data):
         return type(model).train_step(model, state, data)
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     tv, ntv, ov, mv = state
-    first, optimizer = [], formula_of(model.optimizer)
+    first, optimizer = [], innermost(model.optimizer)
     weights, resting = optimizer.weights_of(model.trainable_variables)
     if resting:
         raise optimizer.not_built_with(f"{len(tv)}, but with {len(weights)}")

@@ -61,8 +61,6 @@ def look(model, x, y=None) -> dict:
         seen = look(model, x[:64], y[:64])
         print(seen["layers"]["dense"]["dead"], seen["predictions"]["entropy"])
     """
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()  # in the middle of fit the weights are elsewhere
     watch = _Watch(model)
     with restored(model), watch, _no_gradient():
         begun = time.perf_counter()
@@ -75,8 +73,6 @@ def look(model, x, y=None) -> dict:
 
 def seen_outputs(model, x) -> list[dict]:
     """Outputs of a model that is no graph of layers, as `model_facts` has them: what made them in one forward pass, which leaves nothing behind."""
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()
     watch = _Watch(model)
     with restored(model), watch, _no_gradient():
         outputs = _called(model, x)
@@ -97,8 +93,6 @@ def is_linear(model, x) -> bool:
         return False
     half = len(flat[0]) // 2
     middle = keras.tree.map_structure(lambda one: (one[:half] + one[half : 2 * half]) / 2, x)
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()
     with restored(model), _no_gradient():
         given, between = (_numbers(_called(model, one)) for one in (x, middle))
     if given is None or len(given) != len(flat[0]):
@@ -343,6 +337,8 @@ def _loss(model, target, values: np.ndarray) -> float | None:
 @contextlib.contextmanager
 def restored(model):
     """Puts back the state that a pass may change: seeds, statistics and what else is not trained, and the global random numbers."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()  # in the middle of fit the weights are elsewhere
     variables = [*(v for v in model.variables if not v.trainable), *seams.global_seeds()]
     values = [(v, np.array(keras.ops.convert_to_numpy(v))) for v in variables]
     randomness = random_state()
