@@ -266,10 +266,9 @@ def test_dead_units_that_a_look_has_seen_since_are_those_of_one_layer():
     now = joined(events, [told("dead-units", "first", 35), told("exploding-gradient", "first", 36)])
     assert {(f.code, f.layer, f.first_step) for f in now} == {
         ("dead-units", "first", 30),
-        ("exploding-gradient", "first", 36),
-        ("exploding-gradient", "last", 20),
+        ("exploding-gradient", "first", 20),
     }
-    assert joined(events, []) == events
+    assert sorted(joined(events, []), key=str) == sorted(events, key=str)
 
 
 def test_a_damaged_record_and_odd_csv_files(tmp_path):

@@ -1,11 +1,14 @@
 """Programs and records that few have thought of: what is said of them is true, advice runs, and one thing that cannot be read does not hide the others."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 from keras import layers as L
 from test_diagnosis_curves import FAILED, HEAD, LABELS, WEIGHTS, of_numbers, run
 
+from keras_optlab.callbacks import GradientMonitor
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis import rules as module
 from keras_optlab.diagnosis.curves import pieces, skill
@@ -236,3 +239,27 @@ def test_weights_of_examples_that_have_a_class_for_each_place():
 
 def test_every_rule_is_asked_alone():
     assert module.asked(underfitting, Record()) == []
+
+
+def test_a_fault_that_wanders_from_layer_to_layer_is_one():
+    told = lambda code, layer, first, last: Finding(code, "warning", layer, first, last, message=layer)
+    passed = [told("vanishing-gradient", "nine", 40, 160), told("exploding-gradient", "two", 10, 20)]
+    found = module.joined(passed, [told("vanishing-gradient", "eight", 80, 250), told("overfitting", None, 0, 9)])
+    assert [(f.code, f.layer, f.first_step, f.last_step) for f in found] == [
+        ("vanishing-gradient", "eight", 40, 250),
+        ("overfitting", None, 0, 9),
+        ("exploding-gradient", "two", 10, 20),
+    ]
+    (lost,) = module.joined([told("non-finite", "nine", 40, 60)], [told("non-finite", None, 200, 260)])  # as far back as the last samples reach
+    assert (lost.layer, lost.first_step, lost.last_step) == ("nine", 40, 260)
+
+
+def test_one_fault_in_many_layers_is_told_once():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([L.Input((4,)), *(L.Dense(8, "sigmoid") for _ in range(40)), L.Dense(3, "softmax")])
+    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    monitor = GradientMonitor(every=5)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(X, np.arange(60) % 3, batch_size=4, epochs=6, verbose=0, callbacks=[monitor])
+    assert [f.code for f in monitor.findings] == ["vanishing-gradient"] and len([one for one in told if "vanishes" in str(one.message)]) == 1

@@ -227,7 +227,7 @@ class GradientMonitor(keras.callbacks.Callback):
     def _tell(self):
         self._examine()
         for finding in ordered(list(self._findings.values())):
-            key = finding.code, finding.layer
+            key = finding.code, None if finding.code in EVENTS else finding.layer  # in which layer it shows most changes
             if finding.severity != "info" and key not in self._told:
                 self._told.add(key)
                 warnings.warn(

@@ -121,12 +121,19 @@ def asked(rule, record: Record) -> list[Finding]:
 
 
 def joined(events: list[Finding], found: list[Finding]) -> list[Finding]:
-    """What is found now, and events that have passed. Units that a look sees dead are those of the first layer, whichever gradients told of, from then on."""
-    dead, now = [f for f in events if f.code == dead_units.CODE], {(f.code, f.layer) for f in found}
-    since = min((f.first_step for f in dead), default=math.inf)
-    found = [replace(f, first_step=min(f.first_step, since)) if f.code == dead_units.CODE else f for f in found]
-    told = dead if any(f.code == dead_units.CODE for f in found) else []
-    return [*found, *(f for f in events if (f.code, f.layer) not in now and f not in told)]
+    """What is found now, and events that have passed: one finding of each kind, for the layer that shows it most changes from sample to sample.
+
+    It goes on since the first of them. What is not finite stays where it began, for soon all layers are lost.
+    """
+    first, now = {f.code: f for f in sorted(events, key=lambda f: -f.first_step)}, {f.code for f in found}
+
+    def since(f: Finding) -> Finding:
+        if f.code not in first:
+            return f
+        began = first[f.code]
+        return replace(began, last_step=f.last_step) if f.code == non_finite.CODE else replace(f, first_step=min(f.first_step, began.first_step))
+
+    return [*map(since, found), *(f for f in first.values() if f.code not in now)]
 
 
 def ordered(findings: list[Finding]) -> list[Finding]:
