@@ -250,6 +250,9 @@ def test_what_is_compiled_anew_begins_anew():
     assert alarms(doctor) == [] and told == [] and doctor.record.steps[0] == 0 and len(doctor.record.logs["loss"]) == 3
     trained(sound, doctor=doctor)
     assert len(doctor.record.logs["loss"]) == 6
+    sound.optimizer.iterations.assign(0)  # as weights that are loaded may do
+    trained(sound, doctor=doctor)
+    assert len(doctor.record.logs["loss"]) == 3 and doctor.record.facts["data"]["examples"] == len(X)
     sound.compile(SGD(1e4), sound.loss)
     _, told = trained(sound, doctor=doctor)
     assert alarms(doctor) and told

@@ -168,6 +168,11 @@ class TrainingDoctor(GradientMonitor):
         self._begun, self._begins = self._begun or time.monotonic(), True
         self._meet()
 
+    def _begins_anew(self) -> bool:
+        anew = super()._begins_anew()
+        self._patient = None if anew else self._patient
+        return anew
+
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
         if self._acts:
