@@ -33,7 +33,7 @@ def find(record: Record) -> list[Finding]:
             f"Trained on one batch again and again, the model does not learn it: the loss {goes}, and no better with Adam or with inputs brought into range.",
             f"The targets are large (root mean square {targets:.3g}): train on `(y - y.mean()) / y.std()`, and turn predictions back."
             if targets
-            else "Look for a logarithm of what is not above 0, a division by 0 or a root in the loss and the layers, and at the last layer."
+            else "Look for a logarithm of what is not above 0, a division by 0 or a root in the loss and the layers: `keras.ops.log(p + 1e-7)`."
             if not np.isfinite(last)
             else "Look with `model.summary()` at what stands between inputs and loss: the last layer, frozen layers; at initial weights and the labels.",
         )
