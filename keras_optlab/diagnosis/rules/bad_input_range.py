@@ -68,7 +68,7 @@ def _judged(record: Record, x: dict, first: dict, called: str) -> list[Finding]:
         if "rescaled" in x:
             evidence["scale"] = first["scale"]
             message += f" as `{first['layer']}` reads them, behind a rescaling by {first['scale']:.3g}{learned}"
-            advice = "Scale them once, either in the model, `keras.layers.Rescaling(1 / 255)` for pixels, or before it, so that they reach from 0 to 1 or from -1 to 1."
+            advice = "Scale them once, in the model, `keras.layers.Rescaling(1 / 255)` for pixels, or before it: from 0 to 1 or from -1 to 1."
         else:
             message += f", and nothing before `{first['layer']}` scales them{learned}"
             advice = PIXELS if len(x["shape"]) > 1 or 100 < x["max"] <= 255 else COLUMNS

@@ -99,13 +99,8 @@ def _without_end(record: Record):
     if losses[-1] > LOW or not (fell > 0).all() or fell[half:].mean() < fell[:half].mean() or losses[-1] > -TIMES * abs(losses[0]):
         return None
     message = f"The loss has come from {losses[0]:.3g} to {losses[-1]:.3g}, and falls no slower than it did: it has no lowest value."
-    return (
-        "warning",
-        {"loss": float(losses[-1]), "threshold": 0.0},
-        message,
-        "Look for a sign or a square that is missing in the loss: `keras.ops.square(y - p)` has 0 for its lowest value.",
-        {},
-    )
+    advice = "Look for a sign or a square that is missing in the loss: `keras.ops.square(y - p)` is never below 0."
+    return "warning", {"loss": float(losses[-1]), "threshold": 0.0}, message, advice, {}
 
 
 def _turned(record: Record):
