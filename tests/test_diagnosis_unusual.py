@@ -237,6 +237,11 @@ def test_weights_of_examples_that_have_a_class_for_each_place():
     assert data_facts.heaviest(np.eye(3)[[0, 1, 1]], np.ones(3)) == pytest.approx(2 / 3)
 
 
+def test_weights_that_a_penalty_holds_down_are_not_for_want_of_a_function():
+    found = ordered([Finding("missing-nonlinearity", "warning", None, 0, 0), Finding("regularization-too-strong", "warning", None, 0, 0)])
+    assert [(f.code, f.cause) for f in found] == [("regularization-too-strong", None), ("missing-nonlinearity", "regularization-too-strong")]
+
+
 def test_every_rule_is_asked_alone():
     assert module.asked(underfitting, Record()) == []
 

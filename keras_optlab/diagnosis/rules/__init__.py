@@ -79,6 +79,7 @@ FOLLOWS_FROM = {  # the first one that began no later is the cause
     "learning-rate-too-high": (*OF_FORM, *STARTS_BADLY),
     "learning-rate-too-low": (*OF_FORM, "unchanged-weights", "skipped-steps"),
     "layer-order": OF_FORM,
+    "missing-nonlinearity": ("regularization-too-strong",),
     "missing-normalization": ("non-finite-input", "bad-labels", "bad-input-range", "poor-initialization"),
     "constant-prediction": (*AT_REST, "learning-rate-too-low", "slow-convergence", "loss-not-decreasing"),
     "oscillating-loss": (*SPOILING, *TOO_FAR, "clipped-loss", "dead-units", "saturated-activation"),
