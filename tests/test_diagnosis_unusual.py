@@ -122,6 +122,12 @@ def test_one_batch_of_many_classes_does_not_tell_how_frequent_they_are(classes, 
     assert of_a_stream(classes, examples)["guess"] == pytest.approx(expected, abs=5e-3)
 
 
+def test_a_batch_of_sequences_has_many_labels():
+    tags = np.random.default_rng(0).choice(10, (32, 50), p=[0.91, *[0.01] * 9])
+    head = {"outputs": [HEAD["outputs"][0] | {"shape": [50, 10]}], "data": data_facts.data_facts({"x": tags}, {"y": tags}, whole=False)}
+    assert guess(run(**head), tags, sampled=True) < 0.6
+
+
 def test_a_stream_of_many_classes_that_learns():
     losses, right = np.linspace(4.2, 3.2, 12), np.linspace(0.07, 0.23, 12)
     logs = {"loss": losses, "val_loss": losses + 0.05, "accuracy": right, "val_accuracy": right - 0.01}

@@ -215,7 +215,7 @@ def guess(record: Record, targets, weights=None, sampled: bool = False) -> float
         shares = np.average(rows, 0, counted)
         shares = np.clip(np.stack([shares, 1 - shares]) if head.loss in BINARY else shares, 0, 1)
     entropy, least = _entropies(shares).sum(0).mean(), _left(head, targets, weights)
-    if sampled and head.loss not in BINARY and head.units and len(values) < EACH * head.units:
+    if sampled and head.loss not in BINARY and head.units and len(counted) < EACH * head.units:
         entropy = math.log(head.units)
     guessed = float(counted.mean() * entropy) - least
     return guessed if guessed > ROUNDING * least else None
