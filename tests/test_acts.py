@@ -439,6 +439,7 @@ def test_scaled():
 def test_what_cannot_be_made_anew_stays_as_it_is(optimizer, monkeypatch):
     run = Run(optimizer, losses=[2.0], trials=None)
     run.model.make_train_function = lambda: None  # of the user's own, which cannot be forced
+    run.move(1.0)
     before, rate = weights(run.model), run.rate
     with pytest.raises(TypeError):
         run.over(9.0, sick("exploding-gradient"), move=0.0)

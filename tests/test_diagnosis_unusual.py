@@ -8,11 +8,12 @@ import pytest
 from keras import layers as L
 from test_diagnosis_curves import FAILED, HEAD, LABELS, WEIGHTS, of_numbers, run
 
+from keras_optlab import optimizers as ours
 from keras_optlab.callbacks import GradientMonitor
 from keras_optlab.diagnosis import Finding, Record, examine
 from keras_optlab.diagnosis import rules as module
 from keras_optlab.diagnosis.curves import pieces, skill
-from keras_optlab.diagnosis.heads import gained, guess
+from keras_optlab.diagnosis.heads import at_rate, gained, guess
 from keras_optlab.diagnosis.rules import (
     bad_input_range,
     bad_labels,
@@ -93,6 +94,11 @@ def test_a_rule_that_fails_hides_nothing(monkeypatch):
     broken = run({"loss": [2.3, 2.3]}, outputs=[HEAD["outputs"][0] | {"shape": [1]}])
     monkeypatch.setattr(underfitting, "find", lambda record: 1 / 0)
     found = examine(broken)
+    monitor = GradientMonitor()
+    monitor.reads = tuple(module.RULES)
+    monitor._record = broken
+    monitor._cannot_read("the data", "there is none")
+    assert len([f for f in monitor.findings if f.code == "unreadable"]) == 2
     assert found[0].code == "wrong-head" and "`underfitting` asks for, because of ZeroDivisionError" in next(f.message for f in found if f.code == "unreadable")
 
 
@@ -161,6 +167,10 @@ def test_sentences_hold_where_little_was_learned():
 def test_a_first_loss_far_above_guessing_is_told(first, expected):
     made = run({"loss": [2.0, 0.5]}, loss=lambda i: first if i == 0 else 0.5)
     assert [f.severity for f in poor_initialization.find(made)] == ["info"] * expected
+    made.facts["guess"] = 0.06  # one class holds nearly all
+    assert [f.severity for f in poor_initialization.find(made)] == ["info"] * expected
+    made.facts["data"]["y"] = [LABELS | {"weight": 100.0}]
+    assert poor_initialization.find(made) == []
 
 
 def test_functions_without_a_name():
@@ -248,8 +258,19 @@ def test_weights_that_a_penalty_holds_down_are_not_for_want_of_a_function():
     assert [(f.code, f.cause) for f in found] == [("regularization-too-strong", None), ("missing-nonlinearity", "regularization-too-strong")]
 
 
-def test_every_rule_is_asked_alone():
-    assert module.asked(underfitting, Record()) == []
+def test_predictions_of_outputs_that_are_not_known():
+    one_class = np.array([0] * 95 + [1] * 5)
+    made = run(data=data_facts.data_facts({"x": one_class}, {"y": one_class}), outputs=[], losses=[None], probe=FAILED | {"learned": False})
+    seen = {"spread": 0.01, "entropy": 0.1, "largest": 1.0, "loss": None, "agreement": None}
+    made.looks = [{"step": step, "examples": 64, "predictions": {"output": seen}} for step in (30, 60)]
+    assert constant_prediction.find(made) == []
+
+
+def test_code_for_an_optimizer_that_modifies_another():
+    model = keras.Sequential([L.Input((4,)), L.Dense(1)])
+    model.compile(ours.Lookahead(ours.AdamW(keras.optimizers.schedules.CosineDecay(1e-2, 100))), "mse")
+    names = runs(at_rate(run(optimizer=model_facts(model)["optimizer"]), 1e-3).split(" in ")[0], Lookahead=ours.Lookahead, AdamW=ours.AdamW)
+    assert float(names["optimizer"].learning_rate) == pytest.approx(1e-3)
 
 
 def test_a_fault_that_wanders_from_layer_to_layer_is_one():
@@ -261,8 +282,11 @@ def test_a_fault_that_wanders_from_layer_to_layer_is_one():
         ("overfitting", None, 0, 9),
         ("exploding-gradient", "two", 10, 20),
     ]
-    (lost,) = module.joined([told("non-finite", "nine", 40, 60)], [told("non-finite", None, 200, 260)])  # as far back as the last samples reach
-    assert (lost.layer, lost.first_step, lost.last_step) == ("nine", 40, 260)
+    lost = lambda layer, severity, first, last, **evidence: Finding("non-finite", severity, layer, first, last, evidence)
+    (found,) = module.joined([lost("nine", "info", 40, 60, layers=1.0)], [lost(None, "error", 200, 260, layers=9.0)])  # as far back as the last samples reach
+    assert (found.layer, found.severity, found.first_step, found.last_step) == ("nine", "error", 40, 260)
+    (found,) = module.joined([lost(None, "error", 40, 60, samples=3.0)], [lost("nine", "error", 200, 260, layers=9.0)])  # first the loss alone
+    assert (found.layer, found.first_step, found.last_step) == ("nine", 40, 260)
 
 
 def test_one_fault_in_many_layers_is_told_once():

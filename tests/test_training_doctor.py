@@ -250,6 +250,9 @@ def test_what_is_compiled_anew_begins_anew():
     assert alarms(doctor) == [] and told == [] and doctor.record.steps[0] == 0 and len(doctor.record.logs["loss"]) == 3
     trained(sound, doctor=doctor)
     assert len(doctor.record.logs["loss"]) == 6
+    sound.optimizer.iterations.assign(4)  # as callbacks do that put the best weights back
+    trained(sound, doctor=doctor)
+    assert len(doctor.record.logs["loss"]) == 9 and sorted(doctor.record.steps) == doctor.record.steps
     sound.optimizer.iterations.assign(0)  # as weights that are loaded may do
     trained(sound, doctor=doctor)
     assert len(doctor.record.logs["loss"]) == 3 and doctor.record.facts["data"]["examples"] == len(X)
@@ -258,12 +261,32 @@ def test_what_is_compiled_anew_begins_anew():
     assert alarms(doctor) and told
 
 
+def test_what_had_been_learned_is_lost_all_the_same():
+    class Lost(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)) == 15:
+                kernel = self.model.layers[-1].kernel
+                kernel.assign(np.nan * np.ones(kernel.shape))
+
+    doctor, told = trained(net(), doctor=TrainingDoctor(every=2), epochs=4, callbacks=[Lost()])
+    assert alarms(doctor) == ["non-finite"] and [w.category for w in told] == [GradientWarning]
+
+
 def test_classes_of_a_stream_are_counted_batch_by_batch():
-    classes = np.random.default_rng(0).integers(0, 50, 2048)
-    data = [(np.eye(50, dtype="float32")[classes[i : i + 32]], classes[i : i + 32]) for i in range(0, 2048, 32)]
+    classes = np.random.default_rng(0).choice(4, 2048, p=[0.85, 0.05, 0.05, 0.05])
+    data = [(np.eye(4, dtype="float32")[classes[i : i + 32]], classes[i : i + 32]) for i in range(0, 2048, 32)]
     doctor = TrainingDoctor(every=4)
-    trained(net(50, shape=(50,)), Batches(data), None, doctor, batch_size=None)
-    assert doctor.record.facts["guess"] == pytest.approx(np.log(50), rel=0.02) and doctor.record.facts["batch_size"] == 32
+    trained(net(4, shape=(4,)), Batches(data), None, doctor, batch_size=None)
+    assert doctor.record.facts["guess"] == pytest.approx(0.588, abs=0.03) and "batch_size" not in doctor.record.facts
+
+
+def test_sequences_of_other_lengths_are_counted_as_far_as_that_goes():
+    drawn = np.random.default_rng(0)
+    data = [(drawn.normal(size=(32, length, 4)).astype("float32"), drawn.integers(0, 3, (32, length))) for length in (6, 4, 3, 5)]
+    model = keras.Sequential([L.Input((None, 4)), L.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    doctor, _ = trained(model, Batches(data), None, TrainingDoctor(every=1), batch_size=None, epochs=1)
+    assert doctor.record.facts["batches"]["seen"] == 4 and [f for f in doctor.findings if f.code == "unreadable"] == []
 
 
 class Batches(keras.utils.PyDataset):

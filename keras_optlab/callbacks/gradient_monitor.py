@@ -93,8 +93,8 @@ class GradientMonitor(keras.callbacks.Callback):
     def set_state(self, state: dict) -> None:
         """Goes on from what `get_state` has returned."""
         self._record, self._norm = Record.from_dict(state["record"]), state["norm"]
-        self._findings = {(f["code"], f["layer"]): Finding(**f) for f in state["findings"]}
-        self._told, self._unseen = {tuple(key) for key in state["told"]}, False
+        self._findings = {_key(f): f for f in (Finding(**f) for f in state["findings"])}
+        self._told, self._unseen, self._optimizer = {tuple(key) for key in state["told"]}, False, None
 
     def wants(self, call: int) -> bool:
         """Whether to measure this call of the train function, counted from the start of the fit."""
@@ -151,8 +151,11 @@ class GradientMonitor(keras.callbacks.Callback):
         if optimizer is None:
             return False
         self._optimizer = id(optimizer)  # which another one may get when it is gone
-        last = self._record.steps[-1] if len(self._record) else -1
-        return before not in (None, self._optimizer) or int(keras.ops.convert_to_numpy(optimizer.iterations)) + self._taken_back < last
+        steps, last = int(keras.ops.convert_to_numpy(optimizer.iterations)), self._record.steps[-1] if len(self._record) else -1
+        if before not in (None, self._optimizer) or steps == 0 < last:
+            return True
+        self._taken_back += max(0, last - steps - self._taken_back)  # the best weights, say, have come back with the optimizer's state
+        return False
 
     def _keep_up(self):
         if len(self._windows) > 1:  # all but the last are ready: no waiting for the device
@@ -220,7 +223,7 @@ class GradientMonitor(keras.callbacks.Callback):
             known, healthy = self._findings, (gained(self._record.present()) or 0) > WELL
             events = [replace(f, severity="info") if healthy else f for f in known.values() if f.code in EVENTS]
             found = examine(self._record.present().tail(RECENT), [code for code in RULES if code in self.ignore or code not in self.reads])
-            self._findings = {(f.code, f.layer): f for f in joined(events, found)}
+            self._findings = {_key(f): f for f in joined(events, found)}
             for key in self._findings.keys() & known.keys():
                 self._findings[key] = replace(self._findings[key], first_step=min(known[key].first_step, self._findings[key].first_step))
 
@@ -236,6 +239,11 @@ class GradientMonitor(keras.callbacks.Callback):
                     category(finding.code),
                     stacklevel=2,
                 )
+
+
+def _key(finding: Finding) -> tuple:
+    """What makes two findings the same one."""
+    return finding.code, finding.message if finding.code == "unreadable" else finding.layer
 
 
 def _loss(logs) -> float:

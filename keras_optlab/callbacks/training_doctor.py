@@ -215,12 +215,13 @@ class TrainingDoctor(GradientMonitor):
             return
         rows = keras.ops.convert_to_numpy(labels)
         self._classes[rows[0].tobytes() if (rows == rows[:1]).all() else None] += 1
-        whole, (target, weights) = self._record.facts.get("data", {}).get("whole", True), self._targets or ((), None)
-        if not whole and weights is None and 0 < len(target) < READ and self._classes.total() > 1:  # of a stream, of which its first batch says little
-            self._targets = np.concatenate([target, rows.reshape(-1, *target.shape[1:])]), None
-            self._guess()
         alike = [count for kind, count in self._classes.items() if kind is not None]
         self._record.facts["batches"] = {"seen": self._classes.total(), "alike": sum(alike), "most": max(alike, default=0)}
+        if self._classes.total() > 1 and self._targets and self._record.facts.get("guess") and not self._record.facts["data"]["whole"]:
+            target, weights = self._targets  # of a stream, whose first batch says little
+            if weights is None and len(target) < READ and target.size < data_facts.MOST and rows.shape[1:] == target.shape[1:]:
+                self._targets = np.concatenate([target, rows]), None
+                self._guess()
 
     def on_test_begin(self, logs=None):
         self._end_pace()
@@ -326,8 +327,6 @@ class TrainingDoctor(GradientMonitor):
             inputs, targets = ({name: array[counts] for name, array in side.items()} for side in (inputs, targets))
             sample_weight = np.asarray(sample_weight)[counts]
         facts["data"] = data_facts.data_facts(inputs, targets, whole)
-        if not whole:
-            facts["batch_size"] = facts["data"]["examples"]
         if len(targets) == 1:
             (target,) = targets.values()
             weights = data_facts.weights(target, class_weight, sample_weight)
@@ -415,7 +414,7 @@ class TrainingDoctor(GradientMonitor):
             return
         self._learn(ACTS, lambda: told.extend(decide()))
         if told:
-            self._record.facts["acts"] = [asdict(act) for act in self.acts]
+            self._record.facts["acts"] = [asdict(act) for act in self._acts.present]
         for sentence in told:
             warnings.warn(f"{sentence} Silence with `TrainingDoctor(act=False)`.", TrainingWarning, stacklevel=3)
 

@@ -249,5 +249,6 @@ def at_rate(record: Record, rate: float) -> str:
     """Code that gives the optimizer another rate; one with a schedule does not take it while it trains."""
     optimizer = record.facts.get("optimizer") or {}
     if optimizer.get("scheduled"):
-        return f"`optimizer={optimizer['name']}({rate:.1g})` in `model.compile`, instead of the schedule"
+        names = [optimizer["name"], *optimizer.get("within", [])]
+        return f"`optimizer={'('.join(names)}({rate:.1g}{')' * len(names)}` in `model.compile`, instead of the schedule"
     return f"`model.optimizer.learning_rate = {rate:.1g}`"

@@ -62,6 +62,11 @@ class Acts:
     def _forget(self):
         self._start, self._good, self._watched, self._given_up, self._before = None, None, None, [], len(self.made)
 
+    @property
+    def present(self) -> list[Act]:
+        """Those of the training that goes on."""
+        return self.made[self._before :]
+
     def begin(self, model) -> None:
         """Keeps what a training begins with."""
         if self._given is None:

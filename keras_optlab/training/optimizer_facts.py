@@ -55,12 +55,18 @@ def made_of(optimizer, config: dict, schedule=None):
     return new
 
 
+def settled_in(optimizer) -> str:
+    """Name of the optimizer that rate and settings are given to: the one that others modify."""
+    return type(_chain(optimizer)[-1]).__name__
+
+
 def optimizer_facts(optimizer) -> dict | None:
     if optimizer is None:
         return None
     rate, over = rate_of(optimizer)
     decay = with_rate(config_of(optimizer)).get("weight_decay")
-    facts = {"name": type(innermost(optimizer)).__name__, "learning_rate": rate, "scheduled": schedule_of(optimizer) is not None, "over": over}
+    name, *within = (type(one).__name__ for one in _chain(innermost(optimizer)))
+    facts = {"name": name, "within": within, "learning_rate": rate, "scheduled": schedule_of(optimizer) is not None, "over": over}
     return facts | {"decay": decay if isinstance(decay, (int, float)) else None}
 
 

@@ -8,7 +8,7 @@ from keras import layers as L
 from keras_optlab.schedules import Scaled
 from keras_optlab.training import keras_seams as seams
 from keras_optlab.training.model_facts import WEIGHTED, model_facts
-from keras_optlab.training.optimizer_facts import config_of, innermost, made_of, schedule_of, with_rate
+from keras_optlab.training.optimizer_facts import config_of, made_of, schedule_of, settled_in, with_rate
 
 INPUTS = "inputs"
 
@@ -121,7 +121,7 @@ class Plan:
         if "learning_rate" in self.inner:
             return
         given, schedule, factor = with_rate(config_of(self.optimizer))["learning_rate"], schedule_of(self.optimizer), factor * self.further
-        kind = type(innermost(self.optimizer)).__name__
+        kind = settled_in(self.optimizer)
         if constant is None and isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
             rate = Scaled(schedule, factor)
             self._tell(f"- {kind}(learning_rate=schedule)\n+ {kind}(learning_rate=keras_optlab.schedules.Scaled(schedule, {factor:.3g}))")
@@ -137,7 +137,7 @@ class Plan:
         changed = {name: value for name, value in settings.items() if name in config and config[name] != value}
         if changed:
             getattr(self, optimizer).update(changed)
-            kind = type(innermost(self.optimizer) if optimizer == "inner" else self.optimizer).__name__
+            kind = settled_in(self.optimizer) if optimizer == "inner" else type(self.optimizer).__name__
             code = lambda values: f"{kind}({', '.join(f'{name}={shown(value)}' for name, value in values.items())})"
             self._tell(f"- {code({name: config[name] for name in changed})}\n+ {code(changed)}")
 

@@ -1,7 +1,7 @@
 """One pure rule per file: `find(record) -> list[Finding]`. A rule knows no callback, model or backend.
 
 Its constants are its thresholds, its docstring says where they come from. Where it names no source, they were set on that half of the programs of
-`benchmarks/diagnosis_cases.py` from which no figure is taken, between what sound and sick ones show.
+`benchmarks/diagnosis_cases.py` that is not judged, between what sound and sick ones show.
 """
 
 import math
@@ -59,7 +59,7 @@ OF_TRAINING = (
 RULES = {rule.CODE: rule for rule in (*OF_DATA, *OF_MODEL, *OF_GRADIENTS, *OF_TRAINING)}
 STATIC = [rule.CODE for rule in (*OF_DATA, *OF_MODEL)]
 EVENTS = [rule.CODE for rule in (non_finite, exploding_gradient, gradient_spike, dead_units, vanishing_gradient)]  # what stays a finding when it has passed
-SPOILING = [code for code in STATIC if code not in ("memory-limit", "train-validation-mismatch")]  # which leave the training as it is
+SPOILING = [code for code in STATIC if code not in ("memory-limit", "train-validation-mismatch")]  # those two leave the training as it is
 OF_FORM = ("non-finite-input", "bad-labels", "wrong-head", "wrong-loss", "bad-input-range")
 TOO_FAR = ("learning-rate-too-high", "exploding-gradient", "non-finite", "gradient-spike")
 STARTS_BADLY = ("poor-initialization", "missing-normalization")
@@ -124,7 +124,7 @@ def asked(rule, record: Record) -> list[Finding]:
 def joined(events: list[Finding], found: list[Finding]) -> list[Finding]:
     """What is found now, and events that have passed: one finding of each kind, for the layer that shows it most changes from sample to sample.
 
-    It goes on since the first of them. What is not finite stays where it began, for soon all layers are lost.
+    It goes on since the first of them. Gradients and weights that are not finite are those in which that began, for soon all layers are lost.
     """
     first, now = {f.code: f for f in sorted(events, key=lambda f: -f.first_step)}, {f.code for f in found}
 
@@ -132,7 +132,9 @@ def joined(events: list[Finding], found: list[Finding]) -> list[Finding]:
         if f.code not in first:
             return f
         began = first[f.code]
-        return replace(began, last_step=f.last_step) if f.code == non_finite.CODE else replace(f, first_step=min(f.first_step, began.first_step))
+        if f.code == non_finite.CODE and "layers" in began.evidence and "layers" in f.evidence:
+            return replace(began, severity=f.severity, last_step=f.last_step)
+        return replace(f, first_step=min(f.first_step, began.first_step))
 
     return [*map(since, found), *(f for f in first.values() if f.code not in now)]
 

@@ -1,12 +1,12 @@
 """Targets that no model could learn from as they are.
 
 Needs: range, kind and number of the targets, the loss and the units of each output; how many measured batches are of one class, and the losses of the epochs.
-Thresholds: none for NaN, for counts that differ, for class numbers out of range and for masks that were not divided by their largest number; labels that are
-all alike are told of from FEWEST examples on, and only where all data were seen. Data are sorted by class where of at least SEEN measured batches a share of
-SORTED or more are of one class each, and no more than OFTEN of those of the same one, as they are where one class is frequent: a warning where little was
-learned or does not carry over, for a low rate bears it. Numbers to predict that are whole and NEARLY_ALL the same were cut, an info unless little was learned;
-a number other than 0 that MARKED or more of the targets are, far away from all others, is a mark; a few dwarf the others where all deviate by FAR times what
-nine tenths of them span; of images and rows, whose numbers are mostly 0, nothing is said.
+Thresholds: none for NaN, for counts that differ, for class numbers out of range and for masks that were not divided by their largest number (up to MANY,
+perhaps classes); labels that are all alike are told of from FEWEST examples on, and only where all data were seen. Data are sorted by class where of at least
+SEEN measured batches a share of SORTED or more are of one class each, and no more than OFTEN of those of the same one, as they are where one class is frequent:
+a warning where little was learned or does not carry over, for a low rate bears it. Numbers to predict that are whole and NEARLY_ALL the same were cut, an info
+unless little was learned; a number other than 0 that MARKED or more of the targets are, far away from all others, is a mark; a few dwarf the others where all
+deviate by FAR times what nine tenths of them span; of images and rows, whose numbers are mostly 0, nothing is said.
 NaN is an info beside a loss of one's own, which may leave it out, and labels that are all alike are one beside frozen layers (a generator learns by them) and
 beside several inputs (of each pair the first one is to win).
 Not to be confused with: a head with too few units (`wrong-head`), few examples of a class (`class-imbalance`), the -1 that a loss was told to ignore.
@@ -23,7 +23,7 @@ CODE = "bad-labels"
 FEWEST, NEARLY_ALL, FAR = 20, 0.98, 10.0
 SEEN, SORTED, OFTEN = 5, 0.3, 0.75
 MARKED = 0.005
-MANY = 100  # no mask has so many classes
+MANY = 254  # number of classes in a mask; above, it is a gray value
 
 
 def find(record: Record) -> list[Finding]:

@@ -2,8 +2,8 @@
 
 Needs: the share of the largest class, by number and by weight, what the run has brought.
 Thresholds: SHARE, from FEWEST examples on. Only an info, for accuracy says little then, but such data are learned every day; a warning from NEARLY_ALL on where
-the head is for more than two classes and the run has not learned them (no more than LITTLE of the loss is left, of validation, too, or FEW where there is
-none), or where a whole run has brought nothing. A trial on one batch, in which one or two
+the head is for more than two classes and the run has not learned them (more than LITTLE of the loss is left, or of that of validation, or more than FEW where
+there is none), or where a whole run has brought nothing. A trial on one batch, in which one or two
 examples are of the other class, tells nothing of that.
 Where weights make it so, of classes none of which holds SHARE of the examples, NEARLY_ALL is a warning at once, until accuracy shows that all are learned.
 Not to be confused with: labels that are all alike (`bad-labels`), something rare against all else (two classes), numbers to predict

@@ -4,15 +4,17 @@ Needs: of each kernel its deviation times the root of its inputs (1.4 for he_nor
 trial training; the first loss.
 Thresholds: two layers or more whose kernels are constant, one of them hidden and with a function behind it (its units stay copies of each other), where a trial
 training brought nothing or the run but little, and no trial, with Adam neither, more than WELL; deviations outside SMALL and LARGE where it brought nothing
-with the given optimizer, above FAR times LARGE where the run brought little. Else a first loss above HIGH times that of
-guessing, an info: many nets come down from there. An embedding that is not trained and has the same row for all.
+with the given optimizer, above FAR times LARGE where the run brought little. Else a first loss above HIGH times that of equal
+shares of all classes, an info: many nets come down from there. An embedding that is not trained and has the same row for all.
 Not to be confused with: last layers, of a model or of its branches, that start at zero on purpose, weights that were trained before.
 """
+
+import math
 
 import numpy as np
 
 from keras_optlab.diagnosis.findings import Finding
-from keras_optlab.diagnosis.heads import WELL, beside, poor, stuck
+from keras_optlab.diagnosis.heads import BINARY, ONE_HOT, SPARSE, WELL, heads, poor, stuck
 from keras_optlab.diagnosis.record import Record
 
 CODE = "poor-initialization"
@@ -30,13 +32,18 @@ def find(record: Record) -> list[Finding]:
 
 
 def _far_off(record: Record) -> list[Finding]:
-    """A first loss far above that of guessing; a net that is drawn as usual begins near it."""
-    guessed, trial = record.facts.get("guess"), record.facts.get("probe", {}).get("loss", [])
-    first = next(iter(trial or ([] if "begins" in record.facts else record.loss)), np.nan) - beside(record)[0] * (not trial)
-    if not guessed or not HIGH * guessed < first < np.inf:
+    """A first loss far above that of equal shares of all classes, near which a net that is drawn as usual begins."""
+    outputs, trial = heads(record), record.facts.get("probe", {}).get("loss", [])
+    if len(outputs) != 1 or outputs[0].loss not in (*SPARSE, *ONE_HOT, *BINARY) or not outputs[0].target or "begins" in record.facts and not trial:
         return []
-    message = f"The first loss is {first:.3g}, {first / guessed:.2g} times that of guessing ({guessed:.3g}): what the layers make of the inputs is too large."
-    return [Finding(CODE, "info", None, 0, 0, {"loss": first, "guess": guessed, "threshold": HIGH}, message, ADVICE)]
+    shares = math.log(max(2, 2 if outputs[0].loss in BINARY else outputs[0].units or 2))
+    if not trial:  # which has neither weights of examples nor penalties in its loss
+        shares *= outputs[0].target.get("weight", 1.0)
+    first = trial[0] if trial else next(iter(record.loss), math.nan) - record.facts.get("penalty", [0.0])[0]
+    if not HIGH * shares < first < math.inf:
+        return []
+    message = f"The first loss is {first:.3g}, {first / shares:.2g} times that of equal shares of all classes ({shares:.3g}): what the layers give is large."
+    return [Finding(CODE, "info", None, 0, 0, {"loss": first, "shares": shares, "threshold": HIGH}, message, ADVICE)]
 
 
 def _badly_drawn(record: Record) -> list[Finding]:
