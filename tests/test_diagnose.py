@@ -375,7 +375,7 @@ def test_facts_of_a_model():
     assert kernels[0]["into"] == kernels[1]["name"] and kernels[1]["into"] is None
     assert [layer["rate"] for layer in facts["layers"] if layer["kind"] == "Dropout"] == [0.3]
     assert facts["outputs"][0]["activation"] == "softmax" and facts["losses"] == [{"name": BINARY, "from_logits": True}]
-    assert facts["optimizer"] == {"name": "Adam", "learning_rate": pytest.approx(0.5), "scheduled": True, "over": 100, "decay": None}
+    assert facts["optimizer"] == {"name": "Adam", "learning_rate": pytest.approx(0.5), "scheduled": True, "over": 100, "decay": None, "within": []}
     assert not facts["inputs"]["treated"] and facts["inputs"]["layer"] == kernels[0]["name"]
 
 

@@ -61,6 +61,7 @@ def settled_in(optimizer) -> str:
 
 
 def optimizer_facts(optimizer) -> dict | None:
+    """`{"name", "within", "learning_rate", "scheduled", "over", "decay"}`: its name and those of the ones that it modifies, and what `rate_of` tells."""
     if optimizer is None:
         return None
     rate, over = rate_of(optimizer)
