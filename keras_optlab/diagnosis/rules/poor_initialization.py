@@ -36,7 +36,7 @@ def _far_off(record: Record) -> list[Finding]:
     outputs, trial = heads(record), record.facts.get("probe", {}).get("loss", [])
     if len(outputs) != 1 or outputs[0].loss not in (*SPARSE, *ONE_HOT, *BINARY) or not outputs[0].target or "begins" in record.facts and not trial:
         return []
-    shares = math.log(max(2, 2 if outputs[0].loss in BINARY else outputs[0].units or 2))
+    shares = math.log(2 if outputs[0].loss in BINARY else max(2, outputs[0].units or 2))
     if not trial:  # which has neither weights of examples nor penalties in its loss
         shares *= outputs[0].target.get("weight", 1.0)
     first = trial[0] if trial else next(iter(record.loss), math.nan) - record.facts.get("penalty", [0.0])[0]
