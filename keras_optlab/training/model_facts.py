@@ -56,7 +56,7 @@ def model_facts(model) -> dict:
         "idle_bias" where a batch normalization right behind takes its bias away; "limit", the norm above which its kernel's units may not grow. "outputs":
         `{"name", "shape", "layer", "activation", "end"}` of each output; "end" is `{"name", "kind", "activation"}` of the last layer with weights and of all
         behind it, empty where one of them is not known. "losses": `{"name", "from_logits"}` of each, "ignored" for a class that it leaves out, "smoothing" of
-        labels, or `None` where a loss is not Keras' own. "optimizer": `{"name", "within", "learning_rate", "scheduled", "over", "decay"}`. "inputs":
+        labels, or `None` where a loss is not Keras' own. "optimizer": as `optimizer_facts` tells. "inputs":
         `{"treated", "rows", "layer", "scale", "offset", "own", "each"}`: whether a layer stands before the weights that may bring numbers into range, how many
         rows the embedding has that reads whole numbers, the name of the layer, what rescaling makes of numbers before it, whether code of the user's own reads
         them first, and the same by "name" of several inputs; "alike": whether an embedding that is not trained has the same row for all words. "trainable":
